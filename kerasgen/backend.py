@@ -224,8 +224,10 @@ def keep_compiled() -> None:
     import jax
 
     global _compiled
-    if jax.config.jax_compilation_cache_dir is None and jax.config.jax_enable_compilation_cache:
-        _compiled = str(cache.directory() / "jax")
+    kept = cache.directory() / "jax"
+    is_unsaid = jax.config.jax_compilation_cache_dir is None and jax.config.jax_enable_compilation_cache
+    if is_unsaid and cache.is_writable(kept):  # else JAX warns at each program that it can't keep it
+        _compiled = str(kept)
         jax.config.update("jax_compilation_cache_dir", _compiled)
     if _compiled is not None and jax.config.jax_compilation_cache_dir == _compiled:
         for setting, least in _LEAST_KEPT.items():

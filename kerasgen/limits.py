@@ -112,6 +112,8 @@ def parse_json(text: str | bytes, *, parse_constant: Callable[[str], Any] | None
         return json.loads(text, parse_constant=parse_constant)
     except RecursionError as cause:
         raise ValueError("it is nested too deeply") from cause
+    except UnicodeDecodeError as cause:  # Python guesses UTF-16 and UTF-32 too, and names one that nobody meant
+        raise ValueError("it is no text") from cause
 
 
 def read_json(path: Path) -> Any:

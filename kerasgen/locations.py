@@ -75,6 +75,11 @@ def look(path: str | os.PathLike[str]) -> Location:
     return Location(path, _kind(path))
 
 
+def is_page(path: str | os.PathLike[str]) -> bool:
+    """Return whether a folder is a web page that was exported."""
+    return _object(Path(path).expanduser() / REPORT_FILE).get("exporter") == "web"
+
+
 def names_a_path(value: Any, key: str = "") -> bool:
     """Return whether settings, as JSON holds them, name a file or folder of a machine, at any depth.
 

@@ -468,6 +468,11 @@ def _require_documents(tally: CorpusTally) -> None:
     if not tally.read:
         raise ArgumentError("There is nothing to train on: the corpus gives no document.")
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.dropped.most_common(5))
+    if set(tally.dropped) <= {"empty"}:
+        raise ArgumentError(
+            "There is nothing to train on: "
+            + ("the only document is empty." if tally.read == 1 else f"all {tally.read:,} documents are empty.")
+        )
     raise ArgumentError(
         f"There is nothing to train on: all {tally.read:,} documents that were read were dropped ({reasons}). With "
         "on_error='raise', the first that can't be read is an error that says where it stands."

@@ -26,8 +26,8 @@ if not TYPE_CHECKING:
 
 
 def strings(values: Any) -> list[str] | None:
-    """Return an iterable's strings as a list; None for a single string, or anything else than strings."""
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    """Return an iterable's strings as a list; None for a single string, a mapping, or anything else than strings."""
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
         return None
     listed = list(values)
     return listed if all(isinstance(value, str) for value in listed) else None

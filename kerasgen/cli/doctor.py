@@ -121,7 +121,10 @@ def _show(found: dict[str, Any]) -> None:
     cached = found["cache"]
     show(f"cache: {cached['directory']}, {cached['size_bytes'] / 1e6:.1f} MB in {cached['files']} files")
     if not cached["is_writable"]:
-        show("  it CAN'T BE WRITTEN, so everything is made anew each time: name another folder in KERASGEN_CACHE")
+        show(
+            "  it CAN'T BE WRITTEN, so tuning stops there, and all else is made anew each time: "
+            "name another folder in KERASGEN_CACHE"
+        )
     for problem in found["problems"]:
         show(f"PROBLEM: {problem}")
 

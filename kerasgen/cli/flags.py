@@ -29,10 +29,15 @@ def in_flags(message: str, command: TyperCommand) -> str:
     """
     # The names that a corpus, a tuner or a sampler takes are written as they are: `lora:rank=4`.
     message, listed, taken = message.partition(" It takes: ")
-    message = re.sub(rf"\b(?:pass|use) ({'|'.join(_OF_CORPORA)})='?(\w+)'?", _in_corpus, message)
+    message = re.sub(rf"\b(?:pass|use) ({'|'.join(_OF_CORPORA)})=('[^']*'|\w+)", _in_corpus, message)
+    negatives = {
+        str(parameter.name): parameter.secondary_opts[0] for parameter in command.params if parameter.secondary_opts
+    }
     for name, spelled in _spellings(command).items():
         word = re.escape(name)
-        message = re.sub(rf"{_CALL}(?<![\w.:,|]){word}={_VALUE}\)?", partial(_written, spelled), message)
+        message = re.sub(
+            rf"{_CALL}(?<![\w.:,|]){word}={_VALUE}\)?", partial(_written, spelled, negatives.get(name)), message
+        )
         message = re.sub(rf"`{word}`|\b\w+:{word}(?= takes )", spelled, message)
         # An underscore is no part of plain English; another name is meant only where the sentence speaks of it.
         followed_by = "" if "_" in name else r"(?= must | takes )"
@@ -104,11 +109,13 @@ def _unknown(flag: str, arguments: Sequence[str], command: TyperCommand) -> str:
 
 
 # Settings of corpora that errors name as a way out.
-_OF_CORPORA = ("on_error", "check_kind", "encoding")
+_OF_CORPORA = ("on_error", "check_kind", "encoding", "delimiter")
 
 
 def _in_corpus(match: re.Match[str]) -> str:
-    return f"write {match[1]}={match[2].lower()} after the corpus's path, with a comma between"
+    value = match[2]
+    value = value.strip("'") if value.startswith("'") else value.lower()
+    return f"write {match[1]}={value} after the corpus's path, with a comma between"
 
 
 def _of_tuner(word: str, value: str) -> str | None:
@@ -123,10 +130,10 @@ def _of_tuner(word: str, value: str) -> str | None:
     return None
 
 
-def _written(flag: str, match: re.Match[str]) -> str:
+def _written(flag: str, negative: str | None, match: re.Match[str]) -> str:
     value = match["value"]
     if value in ("True", "False", "None"):
-        return flag if value == "True" else f"no {flag}"
+        return flag if value == "True" else negative or f"no {flag}"
     return f"{flag} {value}"
 
 

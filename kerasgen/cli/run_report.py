@@ -89,6 +89,11 @@ def _read(source: Path) -> Any:
     """
     from kerasgen.tuners.base import TuneReport
 
+    if locations.look(source).kind == "artefact":
+        raise ArgumentError(
+            f"{str(source)!r} is an exported artefact, which has no run. Give the saved pipeline that it was made of, "
+            "and name the artefact after --artefact."
+        )
     place = source / _RUN_REPORT if source.is_dir() else source
     try:
         figures: Any = limits.read_json(place)

@@ -110,13 +110,15 @@ class VerseAutomaton(ClassAutomaton):
             fine, self._fine = _divided(script, alone, judged, True, without)
             trees.append(fine)
         super().__init__(trees)
-        self._units = units or (lambda groups, level: frozenset())
         self._without = without
-        begun = tuple(sorted((rhymes or {}).items()))
+        self._units_of = functools.lru_cache(maxsize=None)(units or (lambda groups, level: frozenset()))
+        begun = [self._begun(layout, rhymes or {}) for layout in self._layouts]
         self._start = frozenset(
-            place for number in range(len(layouts)) for place in self._closed(Place(number, 0, rhymes=begun))
+            place
+            for number, letters in enumerate(begun)
+            if all(letters.values())
+            for place in self._closed(Place(number, 0, rhymes=tuple(sorted(letters.items()))))
         )
-        self._units_of = functools.lru_cache(maxsize=None)(self._units)
         self._targets: dict[State, tuple[int, list[State | None]]] = {}
 
     @property
@@ -141,6 +143,24 @@ class VerseAutomaton(ClassAutomaton):
     def likeness_of(self, state: State) -> State:
         """Return how many slots are still to come, whatever the tones and the rhymes."""
         return frozenset(len(self._layouts[place.layout]) - place.slot for place in cast(frozenset[Place], state))
+
+    def _begun(self, layout: Sequence[Slot], given: Mapping[str, frozenset[Unit]]) -> dict[str, frozenset[Unit]]:
+        """Return what rhymes may be from the beginning, so that no line asks for a tone that a chosen rhyme lacks.
+
+        The entering tone rhymes with no level one, so a rhyme of it can't be taken up by a line in a level tone.
+        """
+        levels: dict[str, set[bool]] = {}
+        for slot in layout:
+            if slot.rhyme:
+                levels.setdefault(slot.rhyme, set()).add(slot.level)
+        begun = dict(given)
+        for letter in sorted(letter for letter, tones_ in levels.items() if len(tones_) > 1):
+            level, oblique = (
+                frozenset(unit for own in self._fine for unit in self._units_of(own.groups, tone))
+                for tone in (True, False)
+            )
+            begun[letter] = level & oblique & begun.get(letter, level)
+        return begun
 
     def _is_over(self, place: Place) -> bool:
         return place.slot == len(self._layouts[place.layout])

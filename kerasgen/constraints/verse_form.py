@@ -108,9 +108,9 @@ class VerseForm(Constraint):
             tones.require_table()
         if self.script is not None:
             script_tables.foreign(self.script)
-        if isinstance(self.rhyme, str):
-            self._given()
         self._check_acrostic()
+        if isinstance(self.rhyme, str):
+            self._check_given()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -154,6 +154,22 @@ class VerseForm(Constraint):
         first = next(line.rhyme for line in tunes.tunes_by_name()[self.form].forms[0] if line.rhyme)
         given = verse_layouts.given_rhyme(self.rhyme, verse_layouts.units_of_parts, level=first.isupper())
         return {first.lower(): given}
+
+    def _check_given(self) -> None:
+        """Refuse a given rhyme that a tune takes up in a tone that it lacks, whichever form of the tune is written."""
+        given = self._given()
+        if _shape(self.form) is not None:
+            return
+        ((letter, units),) = given.items()
+        both = verse_layouts.parts_of_both_tones()
+        forms = verse_layouts.tune_forms(tunes.tunes_by_name()[self.form], heads=self.acrostic, tonal=self.tones)
+        changing = [form for form in forms if {letter, letter.upper()} <= {line.rhyme for line in form}]
+        require(
+            len(changing) < len(forms) or bool(units & both),
+            "The rhyme of this tune is taken up in a level and in an oblique tone, and the entering tone (入聲) rhymes "
+            "with no level one. Give another `rhyme`, or True",
+            f"form={self.form!r}, rhyme={self.rhyme!r}",
+        )
 
     def _check_punctuation(self) -> None:
         for name, ends in (("odd_ends", self.odd_ends), ("even_ends", self.even_ends)):

@@ -140,6 +140,12 @@ def units_of_parts(groups: frozenset[str], level: bool) -> frozenset[Unit]:
     return frozenset(tunes.parts_of_groups(groups, level=level))
 
 
+def parts_of_both_tones() -> frozenset[Unit]:
+    """Return the parts of the rhyme book that have groups of the level and of the oblique tones."""
+    level, oblique = (units_of_parts(frozenset(tones.group_names()), tone) for tone in (True, False))
+    return level & oblique
+
+
 def given_rhyme(
     rhyme: str, units: Callable[[frozenset[str], bool], frozenset[Unit]], *, level: bool
 ) -> frozenset[Unit]:

@@ -16,20 +16,23 @@ from kerasgen.corpora.base import Document
 from kerasgen.corpora.conversations import TOOLS
 from kerasgen.corpora.file_corpus import Dropped, FileCorpus
 from kerasgen.corpora.file_faults import another_kind, checked, conversation, fault, no_field
-from kerasgen.corpora.file_kinds import json_kind, kind_of
+from kerasgen.corpora.file_kinds import BINARY, is_encoded_text, json_kind, kind_of
 from kerasgen.corpora.paths import File, find_files
 from kerasgen.corpora.streams import (
     OnError,
+    check_encoding,
     check_name,
     check_on_error,
     check_path,
     decode_line,
+    extends_ascii,
     head_of,
     read_lines,
     too_large,
 )
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError
 
+_HEADER = "The first row names the columns. "
 _TOO_LONG_FOR_CSV = "field larger than field limit"
 
 
@@ -42,7 +45,7 @@ class Csv(FileCorpus):
 
     Args:
         path: a file, a folder (its .csv files, and .tsv where the delimiter is a tab, in folders below it too) or a
-            glob; files may be compressed (.gz, .bz2, .xz, .zst). The encoding is UTF-8.
+            glob; files may be compressed (.gz, .bz2, .xz, .zst).
         field: the name of the column that holds the text.
         delimiter: one character between the columns; "tab" is the tab character.
         on_error: "raise" an error at what can't be read, or "skip" and count it.
@@ -58,6 +61,7 @@ class Csv(FileCorpus):
         messages: the name of the column that holds a conversation, as JSON: a list of objects with a `role` and a
             `content`, of which the assistant's are learned; the column `tools`, where there is one, goes with it. What
             is wrong with a conversation is an error that names its line.
+        encoding: the encoding of the files, by Python's name for it.
 
     Raises:
         CorpusArgumentError: a setting is wrong.
@@ -73,10 +77,12 @@ class Csv(FileCorpus):
     chosen: str | None = None
     rejected: str | None = None
     messages: str | None = None
+    encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", check_path(self.path))
         check_name(self.field, "field")
+        check_encoding(self.encoding)
         self._prompted  # noqa: B018  (what is wrong is told now)
         if self.delimiter == "tab":  # a spec string can't hold the character itself: its ends are stripped
             object.__setattr__(self, "delimiter", "\t")
@@ -96,10 +102,12 @@ class Csv(FileCorpus):
     def _records(self, file: File) -> Iterator[Document | Dropped]:
         head = head_of(file.path)
         wrong = kind_of(head) or json_kind(head)
+        if wrong is not None and not extends_ascii(self.encoding) and (is_encoded_text(wrong) or wrong == BINARY):
+            wrong = None
         if wrong is not None:
             yield another_kind(file, "CSV", wrong)
             return
-        rows = _rows(file, self.delimiter)
+        rows = _rows(file, self.delimiter, self.encoding)
         header: list[str] | None = None
         for number, row in rows:
             if isinstance(row, Dropped):
@@ -120,7 +128,7 @@ class Csv(FileCorpus):
         named = (self.field,) if fields is None else fields.names
         for column in named if self.messages is None else (self.messages,):
             if column not in header:
-                return no_field(column, "column", file, 1, header, _other_delimiter(header))
+                return no_field(column, "column", file, 1, header, _other_delimiter(header) or _HEADER)
             if header.count(column) > 1:
                 return fault(f"two columns {column!r}", file, 1, f": two columns are called {column!r}")
         if len(row) != len(header):
@@ -163,7 +171,7 @@ class Csv(FileCorpus):
         return conversation(row, messages, f"{file.name}:{number}", file, number)
 
 
-def _rows(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | Dropped]]:
+def _rows(file: File, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str] | Dropped]]:
     """Yield each row with the number of the line that it starts at."""
     undecoded: list[CorpusFormatError] = []
     fed: list[str] = []  # the lines of this row
@@ -171,14 +179,14 @@ def _rows(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | Dropped
 
     def texts() -> Iterator[str]:
         nonlocal count
-        for line in read_lines(file.path, keep_cr=True):
+        for line in read_lines(file.path, encoding, keep_cr=True):
             count += 1
             try:
-                fed.append(decode_line(line, file))
+                fed.append(decode_line(line, file, encoding))
             except CorpusFormatError as error:
                 # Read on as if, so that a bad byte inside a quoted text doesn't tear its row apart.
                 undecoded.append(error)
-                fed.append(line.raw.decode("utf-8", "replace"))
+                fed.append(line.raw.decode(encoding if extends_ascii(encoding) else "utf-8", "replace"))
             yield fed[-1]
 
     lines = texts()
@@ -204,7 +212,7 @@ def _rows(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | Dropped
                     )
                 except csv.Error as problem:
                     row = fault("not CSV", file, number, f" starts a row that is not CSV: {problem}", problem)
-        yield number, Dropped("not utf-8", undecoded[0]) if undecoded else row
+        yield number, Dropped(f"not {encoding}", undecoded[0]) if undecoded else row
 
 
 def _other_delimiter(header: list[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from kerasgen.corpora import conversations
 from kerasgen.corpora.base import Document
 from kerasgen.corpora.file_corpus import Dropped
-from kerasgen.corpora.file_kinds import advice
+from kerasgen.corpora.file_kinds import advice, is_encoded_text
 from kerasgen.corpora.paths import File
 from kerasgen.errors import CorpusFormatError
 
@@ -29,6 +29,8 @@ def checked(make: Callable[[], Document], file: File, line: int) -> Document | D
 
 def another_kind(file: File, wanted: str, kind: str, do: str | None = None) -> Dropped:
     """Return the error about a file of another kind than its corpus reads."""
+    if wanted == "JSON" and is_encoded_text(kind):
+        kind, do = kind.split(" (")[0], "Convert it to UTF-8."
     error = CorpusFormatError(f"{str(file.path)!r} is no {wanted} but {kind}. {do or advice(kind)}", path=file.path)
     return Dropped(f"no {wanted} but {kind.split(' (')[0]}", error)
 

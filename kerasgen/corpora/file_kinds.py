@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Container
 from typing import Final
 
 HEAD_BYTES: Final = 1 << 16
@@ -59,6 +60,9 @@ _CONTROLS: Final = bytes(set(range(32)) - set(b"\t\n\x0b\x0c\r\x1b"))
 _MOST_CONTROLS: Final = 0.05
 _LEAST_BYTES: Final = 256
 BINARY: Final = "a binary file"
+# Encodings of Chinese, each with the first bytes of punctuation and of the characters that it counts as frequent.
+_CHINESE: Final = (("gb18030", (0xA1, 0xA3, *range(0xB0, 0xD8))), ("big5", (*range(0xA1, 0xC7),)))
+_MOST_ARE_FREQUENT: Final = 0.85
 _KEY: Final = re.compile(r'\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
 
 
@@ -172,3 +176,36 @@ def advice(kind: str) -> str:
     if "Git LFS" in kind:
         return "Run 'git lfs pull' where it came from."
     return "Pass a file of text."
+
+
+def likely_encoding(data: bytes) -> str | None:
+    """Return the encoding that a text which is not UTF-8 is likely in; None if its bytes don't tell.
+
+    Args:
+        data: some of its bytes, whole lines at best.
+    """
+    shares = {encoding: _frequent_share(data, encoding, frequent) for encoding, frequent in _CHINESE}
+    best = max(shares, key=lambda encoding: shares[encoding])
+    if shares[best] >= _MOST_ARE_FREQUENT:
+        return best
+    try:
+        letters = [character for character in data.decode("cp1252") if not character.isascii()]
+    except UnicodeDecodeError:
+        return None
+    return "cp1252" if letters and all(map(_is_western, letters)) else None
+
+
+def _frequent_share(data: bytes, encoding: str, frequent: Container[int]) -> float:
+    """Return the share of characters beyond ASCII that an encoding of Chinese counts among the frequent ones."""
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as cause:
+        if cause.end < len(data) or len(data) - cause.start > 3:  # not only the last character is cut off
+            return 0.0
+        text = data[: cause.start].decode(encoding)
+    beyond = [character.encode(encoding) for character in text if not character.isascii()]
+    return sum(len(own) == 2 and own[0] in frequent for own in beyond) / max(len(beyond), 1)
+
+
+def _is_western(character: str) -> bool:
+    return character in "‘’“”–—…€£°«»¿¡ß\u00a0" or "\u00c0" <= character <= "\u00ff"

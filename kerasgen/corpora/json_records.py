@@ -236,7 +236,7 @@ def _texts(path: Path) -> Iterator[str]:
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as cause:
-            raise not_encoded(path, "utf-8", byte - pending_bytes + cause.start, cause) from cause
+            raise not_encoded(path, "utf-8", byte - pending_bytes + cause.start, cause, is_setting=False) from cause
         byte += len(chunk)
         if text:
             yield text.removeprefix("\ufeff") if first else text

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from kerasgen import limits
 from kerasgen.corpora import decompression
-from kerasgen.corpora.file_kinds import HEAD_BYTES, kind_of
+from kerasgen.corpora.file_kinds import HEAD_BYTES, kind_of, likely_encoding
 from kerasgen.corpora.paths import COMPRESSIONS, File, check_regular
 from kerasgen.errors import CorpusArgumentError, CorpusFormatError, CorpusUnavailableError
 
@@ -63,6 +63,18 @@ def check_on_error(on_error: str) -> None:
     """Raise CorpusArgumentError unless `on_error` is "raise" or "skip"."""
     if on_error not in ("raise", "skip"):
         raise CorpusArgumentError(f"on_error must be 'raise' or 'skip'. Received: {on_error!r}.")
+
+
+def check_encoding(encoding: str) -> None:
+    """Raise CorpusArgumentError unless it is a text encoding that Python knows."""
+    try:
+        # Encoding something tells a text encoding from Python's others ("hex", "zip").
+        "\n".encode(encoding)
+        codecs.getincrementaldecoder(encoding)
+    except (LookupError, TypeError, ValueError) as cause:
+        raise CorpusArgumentError(
+            f"encoding must be a text encoding that Python knows, such as 'utf-8' or 'gb18030'. Received: {encoding!r}."
+        ) from cause
 
 
 def check_name(value: object, argument: str) -> None:
@@ -205,28 +217,63 @@ def too_large(path: Path, noun: str, line: int | None = None) -> CorpusFormatErr
     )
 
 
-def decode_line(line: Line, file: File, encoding: str = "utf-8") -> str:
+def decode_line(line: Line, file: File, encoding: str | None = None) -> str:
     r"""Return the text of a line that `read_lines` gave, with its "\n" if it has one.
+
+    Args:
+        line: the line.
+        file: which holds it.
+        encoding: of the file; None for UTF-8 where the corpus has no setting for it.
 
     Raises:
         CorpusFormatError: it is not in the encoding; says the byte.
     """
-    encoding = encoding if extends_ascii(encoding) else "utf-8"
+    is_setting = encoding is not None
+    encoding = encoding if encoding is not None and extends_ascii(encoding) else "utf-8"
     try:
         return line.raw.decode(encoding)
     except UnicodeDecodeError as cause:
-        raise not_encoded(file.path, encoding, line.byte + cause.start, cause, line=line.number) from cause
+        byte = line.byte + cause.start
+        raise not_encoded(file.path, encoding, byte, cause, line=line.number, is_setting=is_setting) from cause
 
 
 def not_encoded(
-    path: Path, encoding: str, byte: int, cause: UnicodeDecodeError, *, line: int | None = None
+    path: Path,
+    encoding: str,
+    byte: int,
+    cause: UnicodeDecodeError,
+    *,
+    line: int | None = None,
+    is_setting: bool = True,
 ) -> CorpusFormatError:
-    """Return the error for bytes that are no text in an encoding."""
+    """Return the error for bytes that are no text in an encoding.
+
+    Args:
+        path: the path of the file.
+        encoding: which they are not in.
+        byte: where in the file.
+        cause: what decoding raised.
+        line: where in the file, if it is known.
+        is_setting: whether the corpus can be told another encoding.
+    """
+    likely = likely_encoding(cause.object)
+    if likely == encoding:
+        likely = None
+    looks = "" if likely is None else f" It looks like {likely}"
+    if not is_setting:
+        do = (
+            f"{looks}. Convert it to UTF-8, or pass on_error='skip'."
+            if looks
+            else (" Convert it to UTF-8, or pass on_error='skip'.")
+        )
+    elif likely is not None:
+        do = f"{looks}: pass encoding={likely!r}."
+    else:
+        do = " Pass the encoding it is in as encoding=…, convert it, or pass on_error='skip'."
     where = f"byte {byte}" if line is None else f"line {line}, byte {byte}"
     bad = cause.object[cause.start : max(cause.end, cause.start + 1)].hex(" ")
     return CorpusFormatError(
-        f"{str(path)!r} is not {encoding} at {where}: {bad} ({cause.reason}). Pass the encoding it is in, convert it, "
-        "or pass on_error='skip'.",
+        f"{str(path)!r} is not {encoding} at {where}: {bad} ({cause.reason}).{do}",
         path=path,
         line=line,
         byte=byte,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import os
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from kerasgen.corpora.paths import File, find_files, has_suffix
 from kerasgen.corpora.streams import (
     Line,
     OnError,
+    check_encoding,
     check_on_error,
     check_path,
     decode_line,
@@ -63,15 +63,7 @@ class Text(FileCorpus):
         if self.split not in SPLITS:
             hint = keywords.meant(self.split, SPLITS)
             raise CorpusArgumentError(f"split must be one of {', '.join(SPLITS)}. Received: {self.split!r}.{hint}")
-        try:
-            # Encoding something tells a text encoding from Python's others ("hex", "zip").
-            "\n".encode(self.encoding)
-            codecs.getincrementaldecoder(self.encoding)
-        except (LookupError, TypeError, ValueError) as cause:
-            raise CorpusArgumentError(
-                f"encoding must be a text encoding that Python knows, such as 'utf-8' or 'gb18030'. "
-                f"Received: {self.encoding!r}."
-            ) from cause
+        check_encoding(self.encoding)
         check_on_error(self.on_error)
         if not isinstance(self.check_kind, bool):
             raise CorpusArgumentError(f"check_kind must be True or False. Received: {self.check_kind!r}.")

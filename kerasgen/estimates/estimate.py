@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -193,7 +194,7 @@ def _trial(job: Mapping[str, Any], layers: int, timeout_seconds: float) -> dict[
 
 def _reason(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return lines[-1] if lines else "its process ended without a word."
+    return re.sub(r"^kerasgen\.errors\.\w+: ", "", lines[-1]) if lines else "its process ended without a word."
 
 
 def _validations(found: Mapping[str, Any]) -> int:

@@ -18,6 +18,12 @@ from kerasgen.manifests import machine
 FILE: Final = "manifest.json"
 KIND: Final = "kerasgen run"
 FORMAT: Final = 1
+_NEEDED: Final = (
+    ("report", "losses", list),
+    ("report", "validations", list | None),
+    ("corpus", "digest", str),
+    ("backend", "name", str),
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,9 @@ class Difference:
 
     def __str__(self) -> str:
         at = "" if self.step is None else f" at step {self.step}, the first that differs"
-        return f"{self.what}{at}: {_shown(self.then)} then, {_shown(self.now)} now"
+        absent = "the default" if self.what.startswith("recipe.") else "none"
+        then, now = (absent if value is None else _shown(value) for value in (self.then, self.now))
+        return f"{self.what}{at}: {then} then, {now} now"
 
 
 @dataclass(frozen=True)
@@ -120,12 +128,13 @@ class RunManifest:
                 f"{file} has the format {content.get('format')!r}, and this version reads {FORMAT}. Upgrade kerasgen."
             )
         names = tuple(cls.__dataclass_fields__)
-        wrong = [name for name in names if not isinstance(content.get(name), _kinds_of(name))]
-        losses = content["report"].get("losses") if isinstance(content.get("report"), dict) else None
-        if wrong or not isinstance(losses, list):
-            raise ModelFormatError(
-                f"{file} was changed or cut since it was written: {', '.join(wrong) or 'losses'} can't be read."
-            )
+        wrong: list[str] = [
+            name for name in names if name not in content or not isinstance(content[name], _kinds_of(name))
+        ]
+        if not wrong:
+            wrong = [f"{name}.{key}" for name, key, kind in _NEEDED if not isinstance(content[name].get(key), kind)]
+        if wrong:
+            raise ModelFormatError(f"{file} was changed or cut since it was written: {', '.join(wrong)} can't be read.")
         return cls(**{name: content[name] for name in names})
 
     def differences(self, later: RunManifest) -> tuple[Difference, ...]:
@@ -162,7 +171,7 @@ def _differing(name: str, then: Any, now: Any) -> Iterator[Difference]:
 
 def _differing_losses(first: RunManifest, later: RunManifest) -> Iterator[Difference]:
     for name, step in (("losses", 1), ("validations", 0)):
-        then, now = first.report.get(name, ()), later.report.get(name, ())
+        then, now = first.report.get(name) or (), later.report.get(name) or ()
         for place, (one, other) in enumerate(zip(then, now, strict=False)):
             if _plain(one) != _plain(other):
                 if isinstance(one, Mapping) and isinstance(other, Mapping):

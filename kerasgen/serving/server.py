@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kerasgen import locations
 from kerasgen.errors import ArgumentError, MissingDependencyError
 from kerasgen.serving.settings import ServerSettings
 from kerasgen.terminal import show
@@ -72,19 +73,23 @@ def application_of(
     chat_template: str | None = None,
 ) -> Starlette:
     """Return what answers requests, an ASGI application that any server can run; the arguments are those of `serve`."""
-    require_packages()
+    is_page = isinstance(source, (str, os.PathLike)) and locations.is_page(source)
+    require_packages(f"; or python -m http.server --directory {source}, which shows the page too" if is_page else "")
     from kerasgen.serving import static_pages
     from kerasgen.serving.application import application
     from kerasgen.serving.served_model import open_model
 
-    if isinstance(source, (str, os.PathLike)) and static_pages.is_page(source):
+    if isinstance(source, (str, os.PathLike)) and is_page:
         return static_pages.application(source, settings)
     model = open_model(source, settings, backend=backend, weights=weights, chat_template=chat_template)
     return application(model, settings)
 
 
-def require_packages() -> None:
+def require_packages(or_else: str = "") -> None:
     """Raise unless starlette and uvicorn are installed.
+
+    Args:
+        or_else: what does without them, for the message.
 
     Raises:
         MissingDependencyError: one is not.
@@ -94,7 +99,7 @@ def require_packages() -> None:
         import uvicorn  # noqa: F401
     except ImportError as cause:
         raise MissingDependencyError(
-            f"Serving needs the package {cause.name}. Run: pip install 'kerasgen[serve]'.",
+            f"Serving needs the package {cause.name}. Run: pip install 'kerasgen[serve]'{or_else}.",
             package=str(cause.name),
             extra="serve",
         ) from cause

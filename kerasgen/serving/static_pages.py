@@ -29,16 +29,6 @@ HEADERS = {
 _EDITED = (".html", ".css", ".js", ".json", ".webmanifest")
 
 
-def is_page(path: str | os.PathLike[str]) -> bool:
-    """Return whether a page that was exported lies there."""
-    folder = Path(path).expanduser()
-    try:
-        report = limits.read_json(folder / REPORT_FILE)
-    except (OSError, ValueError):
-        return False
-    return isinstance(report, dict) and report.get("exporter") == "web"
-
-
 class _Page(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)

@@ -60,7 +60,27 @@ def test_the_doctor_says_that_the_cache_can_not_be_written(tmp_path, monkeypatch
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("KERASGEN_CACHE", str(tmp_path / "file" / "cache"))
     assert main(["doctor"]) == 0
-    assert "CAN'T BE WRITTEN" in capsys.readouterr().out
+    assert "CAN'T BE WRITTEN, so tuning stops there" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_where_the_cache_can_not_be_written_texts_come_and_tuning_says_so(tmp_path, monkeypatch):
+    """What the doctor says of such a cache is what happens, and JAX doesn't warn at each program."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    environment = os.environ | {
+        "KERASGEN_CACHE": str(tmp_path / "file" / "cache"),
+        "PYTHONWARNINGS": "error::UserWarning",
+    }
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    command = [sys.executable, "-m", "kerasgen"]
+    arguments = ["generate", "starter", "春", "--max-new-tokens", "2", "--backend", "jax"]
+    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("春")
+    arguments = ["fit", "sample:language=zh", "--max-steps", "1", "-o", str(tmp_path / "new"), "--backend", "jax"]
+    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "set KERASGEN_CACHE" in done.stderr
 
 
 def test_a_link_in_the_cache_is_removed_and_what_it_leads_to_stays(tmp_path):

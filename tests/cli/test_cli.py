@@ -621,6 +621,22 @@ def test_a_way_out_that_an_error_names_is_written_as_the_command_takes_it(preset
     assert "no file or folder of this name" in capsys.readouterr().err
 
 
+def test_a_flag_with_two_forms_is_named_by_the_one_that_is_meant(poet, monkeypatch, capsys):
+    """A package that is missing has a way out, and it is a flag that there is."""
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    assert main(["evaluate", poet, "--corpus", "sample", "--texts", "4"]) == 1
+    assert "or pass --no-self-bleu." in capsys.readouterr().err
+
+
+def test_a_corpus_s_setting_that_an_error_names_is_written_as_it_is_read(preset, tmp_path, capsys):
+    (tmp_path / "a.txt").write_bytes("今天天气很好，我在街上走。".encode("gb18030"))
+    (tmp_path / "a.csv").write_text("day;text\n1;one\n", encoding="utf-8")
+    for corpus, wanted in ((f"text:path={tmp_path}", "encoding=gb18030"), (f"csv:path={tmp_path}", "delimiter=;")):
+        assert main(["fit", corpus, "--model", preset, "-o", str(tmp_path / "new")]) == 1
+        assert f"write {wanted} after the corpus's path" in capsys.readouterr().err
+        assert list(kg.corpora.create(f"{corpus},{wanted}").documents())
+
+
 def test_a_warning_is_one_line_and_says_flags(monkeypatch, capsys):
 
     def run() -> int:

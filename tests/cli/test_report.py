@@ -108,3 +108,13 @@ def test_what_is_wrong_is_told_before_anything_is_written(arguments, message, tm
     assert main(["report", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not list(Path().glob("run.*"))
+
+
+def test_an_artefact_or_another_file_is_told_for_what_it_is(tmp_path, capsys):
+    (tmp_path / "poet.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(40))
+    assert main(["report", str(tmp_path / "poet.tflite"), str(tmp_path / "run.html")]) == 2
+    said = capsys.readouterr().err
+    assert "report.json: it is no text." in said
+    (tmp_path / "poet.tflite.json").write_text('{"exporter": "tflite"}', encoding="utf-8")
+    assert main(["report", str(tmp_path / "poet.tflite"), str(tmp_path / "run.html")]) == 2
+    assert "is an exported artefact" in capsys.readouterr().err

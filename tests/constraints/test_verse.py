@@ -329,8 +329,61 @@ def test_an_answering_line_ends_in_the_rhyme_that_is_given():
         (lambda: kg.VerseForm("6x6", tones=True), "whose lines have 5 or 7 characters"),
         (lambda: kg.Couplet("白日依山盡", rhyme="盡"), "a rhyme group of the level tones"),
         (lambda: kg.VerseForm("浣溪沙", rhyme="月"), "a rhyme group of the level tones"),
+        (lambda: kg.VerseForm("調笑令", rhyme="屋", acrostic="一二三四五六七八"), "the entering tone"),
     ],
 )
 def test_rules_that_can_not_be_kept_together_are_told(make, message):
     with pytest.raises(ConstraintArgumentError, match=message):
         make()
+
+
+def test_a_rhyme_that_changes_its_tone_begins_with_none_that_can_not():
+    """Of 調笑令's second form the third line is in an oblique tone, and the fourth in a level one of the same part."""
+    form = kg.VerseForm("調笑令", rhyme=True)
+    automaton = form._automaton
+    entering, oblique = "山屋。\n山屋。\n", "山路。\n山路。\n"
+    assert {tones.tones_of("屋")[0], tones.tones_of("路")[0]} == {tones.OBLIQUE}
+    assert automaton.walk(entering.encode())[0] is None
+    assert automaton.walk("山屋。\n山山屋。\n".encode())[0] is not None, "its first form has oblique rhymes alone"
+    state, _ = automaton.walk(oblique.encode())
+    for length, end in ((6, "路"), (6, "湖"), (6, "湖"), (2, "路"), (2, "路"), (6, "路")):
+        line = "山" * (length - 1) + end + "。"
+        for byte in line.encode():
+            state = automaton.steps(state)[byte]
+        if not automaton.accepts(state):
+            state = automaton.steps(state)[ord("\n")]
+    assert automaton.accepts(state)
+
+
+@pytest.mark.slow
+@pytest.mark.essential
+def test_no_tune_s_rhymes_come_to_a_dead_end():
+    """Whatever rhymes a lyric has taken so far, each next line finds a character of its tone, in either script."""
+    groups = tones.groups()
+    for script in (None, *script_tables.NAMES):
+        foreign = script_tables.foreign(script) if script else frozenset()
+        units = {
+            level: {
+                tunes.parts_of_groups(own, level=level) for character, own in groups.items() if character not in foreign
+            }
+            for level in (True, False)
+        }
+        for name in tunes.tunes():
+            automaton = kg.VerseForm(name, rhyme=True, script=script).automaton()
+            for place in automaton.start:
+                layout = automaton._layouts[place.layout]
+                states = {place.rhymes}
+                for slot in layout:
+                    if not slot.rhyme:
+                        continue
+                    after = set()
+                    for state in states:
+                        before = dict(state).get(slot.rhyme)
+                        possible = {own if before is None else own & before for own in units[slot.level]} - {
+                            frozenset()
+                        }
+                        assert possible, (name, script, slot, state)
+                        after |= {tuple(sorted((dict(state) | {slot.rhyme: own}).items())) for own in possible}
+                    states = {tuple((letter, own) for letter, own in state) for state in after}
+                    if len(states) > 500:  # rhymes of several letters don't meddle with each other
+                        states = set(list(states)[:500])

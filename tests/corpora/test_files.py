@@ -467,6 +467,7 @@ def test_any_text_comes_out_of_csv(tmp_path_factory: pytest.TempPathFactory, wri
         (lambda: Text("a", split="word"), "split"),
         (lambda: Text("a", encoding="utf-9"), "encoding"),
         (lambda: Text("a", encoding="hex"), "encoding"),
+        (lambda: Csv("a", encoding="utf-9"), "encoding"),
         (lambda: Text("a", encoding=None), "encoding"),
         (lambda: Text("a", on_error="ignore"), "on_error"),
         (lambda: Jsonl("a", field=""), "field"),
@@ -481,3 +482,43 @@ def test_any_text_comes_out_of_csv(tmp_path_factory: pytest.TempPathFactory, wri
 def test_a_wrong_setting_is_refused_at_birth(build: Callable[[], CorpusSource], message: str) -> None:
     with pytest.raises(CorpusArgumentError, match=message):
         build()
+
+
+CHINESE = "今天天氣很好，我在街上走了一會兒。"
+SIMPLIFIED = "今天天气很好，我在街上走了一会儿。"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [(SIMPLIFIED, "gb18030"), (CHINESE, "big5"), ("Grüße aus Köln – «ça va»", "cp1252"), ("Un café déjà bu", "cp1252")],
+)
+def test_a_text_in_another_encoding_is_told_which_and_that_reads_it(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    assert f"It looks like {encoding}: pass encoding={encoding!r}." in str(fault(Text(tmp_path)))
+    assert texts(Text(tmp_path, encoding=encoding)) == [text]
+    (tmp_path / "a.csv").write_bytes(f'day,text\n1,"{text}"\n'.encode(encoding))
+    assert f"pass encoding={encoding!r}" in str(fault(Csv(tmp_path)))
+    assert texts(Csv(tmp_path, encoding=encoding)) == [text]
+    (tmp_path / "a.jsonl").write_bytes(f'{{"text": "{text}"}}\n'.encode(encoding))
+    said = str(fault(Jsonl(tmp_path)))
+    assert f"It looks like {encoding}. Convert it to UTF-8" in said
+    assert "encoding=" not in said, "JSON has no setting for it"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "gb18030", "big5", "shift_jis", "utf-16", "utf-16-le", "utf-32"])
+def test_csv_is_read_in_every_encoding(tmp_path: Path, encoding: str) -> None:
+    rows = [["text", "n"], ["一二三，四五", "1"], ['a "b"\nc, d', "2"]]
+    with (tmp_path / "a.csv").open("w", newline="", encoding=encoding) as stream:
+        csv.writer(stream).writerows(rows)
+    found, _ = read(Csv(tmp_path, encoding=encoding))
+    assert [[document.text, document.metadata["n"]] for document in found] == rows[1:]
+
+
+def test_bytes_of_no_likely_encoding_are_told_without_a_guess(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"a \x81\x8d\x90 b")
+    assert "Pass the encoding it is in as encoding=" in str(fault(Text(tmp_path)))
+
+
+def test_json_in_utf_16_is_told_to_be_converted(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes('{"text": "one"}\n'.encode("utf-16"))
+    assert "Convert it to UTF-8." in str(fault(Jsonl(tmp_path)))

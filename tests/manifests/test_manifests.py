@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from tiny import tiny_gpt2
 
 import kerasgen as kg
 from kerasgen.cli import main
-from kerasgen.errors import ArgumentError, ModelFormatError
+from kerasgen.errors import ArgumentError, KerasgenError, ModelFormatError
 from kerasgen.models.saving import save_preset
 
 
@@ -113,3 +114,43 @@ def test_a_damaged_manifest_is_an_error(content, tmp_path):
 def test_a_manifest_that_is_not_there_is_told_with_where_one_is(tmp_path):
     with pytest.raises(ModelFormatError, match=r"There is no manifest.*saved pipeline"):
         kg.Pipeline.from_manifest(tmp_path / "nowhere")
+
+
+@pytest.fixture(scope="module")
+def whole_manifest(preset, tmp_path_factory):
+    """The content of a manifest that a run left."""
+    tuner = kg.FullTuner(max_steps=1, batch_size=2, sequence_length=16)
+    pipe = kg.Pipeline(corpus=[f"the mat number {n}" for n in range(20)], model=preset, tuner=tuner)
+    pipe.fit(verbose=0)
+    return json.loads(pipe.manifest.write(tmp_path_factory.mktemp("whole") / "manifest.json").read_text("utf-8"))
+
+
+def test_a_manifest_that_lacks_anything_is_read_or_refused_by_name(whole_manifest, tmp_path):
+    file = tmp_path / "manifest.json"
+    parts = [(name,) for name in whole_manifest]
+    parts += [(name, key) for name, part in whole_manifest.items() if isinstance(part, dict) for key in part]
+    refused = 0
+    for path in parts:
+        for other in (None, [], {}, 7, "x"):
+            content = json.loads(json.dumps(whole_manifest))
+            holder = content if len(path) == 1 else content[path[0]]
+            if other is None:
+                del holder[path[-1]]
+            else:
+                holder[path[-1]] = other
+            file.write_text(json.dumps(content), encoding="utf-8")
+            try:
+                manifest = kg.RunManifest.read(file)
+                assert manifest.differences(manifest) == ()
+                manifest.differences_from_here()
+                kg.Pipeline.from_manifest(manifest)
+            except KerasgenError:
+                refused += 1
+    assert refused > 30
+
+
+def test_a_setting_that_one_run_leaves_out_is_said_to_be_the_default(whole_manifest, tmp_path):
+    run = kg.RunManifest(**{name: part for name, part in whole_manifest.items() if name not in ("kind", "format")})
+    tuner = {name: value for name, value in run.recipe["tuner"].items() if name != "batch_size"}
+    (difference,) = run.differences(dataclasses.replace(run, recipe={**run.recipe, "tuner": tuner}))
+    assert str(difference) == "recipe.tuner.batch_size: 2 then, the default now"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from listening import Listening, listening
 
-from kerasgen.errors import ArgumentError, ModelFormatError
+from kerasgen.errors import ArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.serving import ServerSettings
 from kerasgen.serving.server import application_of
 
@@ -98,3 +99,12 @@ def test_a_page_takes_no_key(folder) -> None:
 def test_settings_are_checked_when_they_are_made(settings, words) -> None:
     with pytest.raises(ArgumentError, match=words):
         ServerSettings(**settings)
+
+
+def test_without_the_extra_a_page_s_other_server_is_named(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    with pytest.raises(MissingDependencyError, match=rf"or python -m http.server --directory {folder}, which"):
+        application_of(folder, ServerSettings())
+    with pytest.raises(MissingDependencyError) as caught:
+        application_of(tmp_path, ServerSettings())
+    assert "http.server" not in str(caught.value)
