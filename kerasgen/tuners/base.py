@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from importlib import import_module
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from kerasgen import deprecations
 from kerasgen.errors import TuneArgumentError
@@ -23,6 +23,26 @@ if TYPE_CHECKING:
     from kerasgen.exporters.base import Artefact
     from kerasgen.models.base import LanguageModel
     from kerasgen.tokens.encoding import EncodedDocuments
+
+
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "Mapping": (Mapping,),
+    "Sequence": (tuple, list),
+}
+
+
+def _check_kinds(figures: Any) -> None:
+    """Raise a `TypeError` at a figure of another kind than its field's, as a damaged file holds it."""
+    for each in fields(figures):
+        annotation, value = str(each.type), getattr(figures, each.name)
+        if value is None and annotation.endswith(" | None"):
+            continue
+        kinds = _KINDS[annotation.removesuffix(" | None").partition("[")[0]]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise TypeError(f"{each.name} must be of the kind {annotation}, and is {value!r:.60}")
 
 
 @dataclass(frozen=True)
@@ -182,11 +202,15 @@ class TuneReport:
             known["samples"] = tuple(TextSample(**entry) for entry in known["samples"])
             for name in ("losses", "accuracies", "router_losses", "margins"):
                 known[name] = tuple(float(value) for value in known.get(name, ()))
-            return cls(**known | {"warnings": tuple(known.get("warnings", ()))})
+            report = cls(**known | {"warnings": tuple(map("{:s}".format, known.get("warnings", ())))})
+            for part in (report, *report.validations, *report.samples):
+                _check_kinds(part)
+            str(report)  # what lies deeper in it can be told
         except (KeyError, TypeError, ValueError) as cause:
             raise TuneArgumentError(
                 f"These figures are no report of a run: {cause!r:.200}. Give what TuneReport.to_dict returned."
             ) from cause
+        return report
 
     @property
     def loss(self) -> float:
@@ -338,7 +362,11 @@ class TuneReport:
                 f"{self.flops_per_second / 1e9:,.0f} GFLOP/s, {self.flops_share:.0%} of a matrix product's; "
                 f"{self.peak_memory_bytes / 2**30:.1f} GiB at most"
             )
-        lines += [f"{name}: {getattr(self, name)}, for {reason}" for name, reason in self.reasons.items()]
+        lines += [
+            f"{name}: {getattr(self, name)}, for {reason}"
+            for name, reason in self.reasons.items()
+            if hasattr(self, name)
+        ]
         if self.validations:
             last = self.validations[-1]
             error = "" if last.standard_error is None else f" ± {last.standard_error:.3f}"

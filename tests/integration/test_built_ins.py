@@ -116,6 +116,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, st.SearchStrategy[Any]]]] = {
             "field": _WORD,
             "delimiter": st.sampled_from([",", ";", "|", " ", "\t", "tab", "，"]),
             "on_error": _ON_ERROR,
+            "encoding": st.sampled_from(["utf-8", "gb18030", "big5"]),
             **_NO_PROMPT,
         },
         "parquet": {"path": _PATH, "field": _WORD, "id_field": st.none() | _WORD, "on_error": _ON_ERROR, **_NO_PROMPT},

@@ -285,6 +285,23 @@ def test_a_report_survives_its_json():
         TuneReport.from_dict({"steps": 3})
 
 
+def test_a_damaged_report_is_refused_and_never_half_a_page():
+    """Each figure of another kind is an error when the report is read; what is read can be written and shown."""
+    whole = json.loads(json.dumps(reported.run().to_dict(), allow_nan=False))
+    refused = 0
+    for name in whole:
+        for other in (None, [], {}, "<b>x</b>", 7, [7], {"x": 7}):
+            try:
+                report = TuneReport.from_dict(whole | {name: other})
+            except ArgumentError:
+                refused += 1
+                continue
+            assert page.render(report=report)
+            assert report._repr_html_()
+            assert str(report)
+    assert refused > 150
+
+
 class TestPieces:
     def test_a_character_of_several_tokens_is_one_piece(self):
         tokens = ("春".encode()[:1], "春".encode()[1:], b"a", "。".encode()[:2])
