@@ -19,6 +19,7 @@ import numpy as np
 
 from kerasgen import fork_safety
 from kerasgen.constraints.valid_utf8 import Utf8Masks
+from kerasgen.decoder import jax_layout
 from kerasgen.decoder.config import DecoderConfig, RotaryPositions
 from kerasgen.decoder.jax import MANY_ROWS, JaxDecoder, output_kernel
 from kerasgen.decoder.jax_chunk import Chunk
@@ -158,7 +159,7 @@ class JaxEngine:
         row_kernel = self._row_kernel
         if row_kernel is None:
             kernel = np.asarray(output_kernel(self.decoder.config, self.weights))
-            row_kernel = self._row_kernel = jnp.asarray(np.ascontiguousarray(kernel.T))
+            row_kernel = self._row_kernel = jax_layout.placed(kernel.T)
         return self.weights | {"head": self.weights["head"] | {"row_kernel": row_kernel}}
 
     def options_of_steps(self, rows: int) -> tuple[dict[str, Any], str]:

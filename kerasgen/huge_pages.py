@@ -1,0 +1,79 @@
+"""Allocates NumPy arrays in pages of 2 MB, which a processor reads faster than pages of 4 KB.
+
+A processor's prefetcher stops at a page's end, and its table of addresses holds few pages: a loop that reads weights
+took 24 GB/s in small pages and 28 in huge ones on an AMD EPYC, and XLA's products gain as much (see the log). Where
+the system has no such pages the arrays are NumPy's own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import mmap
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+PAGE = 2 << 20
+"""Bytes of a huge page, and the least that an array must have for any."""
+
+_HUGEPAGE, _COLLAPSE = 14, 25  # of madvise; Python's mmap doesn't name the second
+
+
+def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return an array of zeros that begins at a huge page, if it is as large as one.
+
+    Its last part, which fills no page of 2 MB, lies in small pages, so that no memory is lost. The memory goes back to
+    the system with the array and all views of it.
+    """
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
+    if size < PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.zeros(shape, kind)
+    memory = mmap.mmap(-1, size + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    whole = np.frombuffer(memory, np.uint8)
+    start = -whole.ctypes.data % PAGE
+    return whole[start : start + size].view(kind).reshape(shape)
+
+
+def copy(array: Any) -> npt.NDArray[Any]:
+    """Return a copy of an array or a view, row by row, in huge pages where it is large enough."""
+    source = np.asarray(array)
+    copied = empty(source.shape, source.dtype)
+    np.copyto(copied, source)
+    return copied
+
+
+def move(address: int, size: int) -> None:
+    """Move memory that is in use into huge pages, as far as it fills them; its address and content stay.
+
+    Args:
+        address: of the first byte.
+        size: bytes.
+    """
+    first, last = -(-address // PAGE) * PAGE, (address + size) // PAGE * PAGE
+    madvise = _madvise()
+    if madvise is None or last <= first:
+        return
+    # What the system refuses stays in the pages where it is.
+    if madvise(first, last - first, _HUGEPAGE) == 0:
+        madvise(first, last - first, _COLLAPSE)
+
+
+@cache
+def _madvise() -> Callable[[int, int, int], int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        found: Any = ctypes.CDLL(None).madvise
+    except (AttributeError, OSError):
+        return None
+    found.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return found  # type: ignore[no-any-return]
