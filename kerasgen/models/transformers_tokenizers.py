@@ -18,6 +18,7 @@ from kerasgen.tokens import pretrained_files, tokenizer_directory, tokenizer_jso
 from kerasgen.tokens.base import Tokenizer
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.bpe_files import read_text
+from kerasgen.tokens.pretokenization import BYTE_OF_CHARACTER
 from kerasgen.tokens.pretrained import PretrainedTokenizer
 from kerasgen.tokens.special_tokens import AUTOMATIC
 from kerasgen.tokens.tokenizer_directory import CONFIG_FILE
@@ -110,6 +111,7 @@ def _byte_level(preset: str, folder: Path, family: ByteLevelTokens | None, confi
     """
     contents = tokenizer_directory.read_directory(folder)
     names = {token_id: token for token, token_id in contents.vocabulary.items()}
+    of_text = set(BYTE_OF_CHARACTER) | {left + right for left, right in contents.merges}
     ends = [names[token_id] for token_id in end_token_ids(preset, config) if token_id in names]
 
     def usual(name: str) -> str:
@@ -122,6 +124,8 @@ def _byte_level(preset: str, folder: Path, family: ByteLevelTokens | None, confi
     pad, pad_id = contents.pad_token, config.get("pad_token_id")
     if pad == AUTOMATIC:
         pad = names[pad_id] if isinstance(pad_id, int) and pad_id in names else usual("pad_token")
+        # Configurations often name a token of ordinary text, such as id 0. Padding is never read, so any token will do.
+        pad = AUTOMATIC if pad in of_text else pad
     start = contents.start_token
     if start == AUTOMATIC:
         start = usual("start_token")

@@ -98,11 +98,15 @@ def from_gguf(fields: Mapping[str, Any], *, end_token_ids: Sequence[int] = ()) -
     ends += [tokens[token_id] for token_id in end_token_ids]
     if not ends:
         raise ModelFormatError(f"The GGUF file has no {PREFIX + 'eos_token_id'!r}, so its model could not end a text.")
+    padding = named("padding")
+    # Files often name a token of ordinary text, such as id 0. Padding is never read, so the end token does as well.
+    if padding and "token_type" in tokenizer_fields and types[tokens.index(padding)] in (NORMAL, BYTE):
+        padding = None
     starts = bool(tokenizer_fields.get("add_bos_token", kind == "llama"))
     starts = starts or bool(tokenizer_fields.get("kerasgen_starts_texts"))
     settings: dict[str, Any] = {
         "start_token": named("bos") if starts else None,
-        "pad_token": named("padding") or ends[0],
+        "pad_token": padding or ends[0],
         "special_tokens": [
             token for token, token_type in zip(tokens, types, strict=True) if token_type in (CONTROL, UNKNOWN)
         ],

@@ -31,7 +31,7 @@ MARKS |= dict.fromkeys(("gpt2", "gemma3_text", "falcon", "gpt_oss"), pytest.mark
 def written(path: Path, name: str) -> Path:
     """What transformers saves of a model: its configuration, its weights, its tokenizer."""
     byte_level.directory(path, "smollm2", VOCABULARY)
-    config = {**SAVED[name], "vocab_size": VOCABULARY}
+    config = {**SAVED[name], "vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}  # this tokenizer's
     (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     tensors = state(replace(CONFIGS[name], vocabulary_size=VOCABULARY))
     save_file({tensor: np.ascontiguousarray(array) for tensor, array in tensors.items()}, path / "model.safetensors")
@@ -58,3 +58,16 @@ def test_it_is_tuned_saved_and_loaded_as_the_same_model(architecture: str, tmp_p
     assert again.generate(PROMPT, max_new_tokens=6, valid_utf8=False) == text
     assert costs(again) == costs(pipe)
     assert again.model.hub_reason == pipe.model.hub_reason
+
+
+def test_ordinary_text_that_a_configuration_names_as_padding_stays_text(tmp_path: Path) -> None:
+    path = written(tmp_path / "model", "llama")
+    wanted = kg.Pipeline(TEXTS, path).model.tokenizer
+    config = json.loads((path / "config.json").read_text("utf-8"))
+    for token in ("$", "a"):
+        (token_id,) = wanted.encode(token)
+        (path / "config.json").write_text(json.dumps(config | {"pad_token_id": token_id}), encoding="utf-8")
+        tokenizer = kg.Pipeline(TEXTS, path).model.tokenizer
+        assert tokenizer.pad_token_id == tokenizer.end_token_id
+        assert tokenizer.encode("a $ and") == wanted.encode("a $ and")
+        assert tokenizer.decode(tokenizer.encode("a $ and")) == "a $ and"

@@ -81,6 +81,17 @@ def test_start_and_further_end_tokens_are_the_file_s() -> None:
     assert from_gguf(byte_level_fields(), end_token_ids=[0]).end_token_ids == (2, 0)
 
 
+@pytest.mark.parametrize("pre", ["smollm", "falcon"])
+def test_ordinary_text_that_a_file_names_as_padding_stays_text(pre: str) -> None:
+    fields = byte_level_fields(pre) | (_with_digits() if pre == "falcon" else {})
+    wanted = from_gguf(fields)
+    (letter,) = wanted.encode("a")
+    tokenizer = from_gguf(fields | {"tokenizer.ggml.padding_token_id": letter})
+    assert tokenizer.pad_token_id == tokenizer.end_token_id
+    assert tokenizer.encode("a bad banana") == wanted.encode("a bad banana")
+    assert tokenizer.decode(tokenizer.encode("a bad banana")) == "a bad banana"
+
+
 def test_a_cut_in_several_steps_is_the_library_s() -> None:
     """Falcon's: punctuation apart, then GPT-2's pattern, then three digits at a time."""
     tokenizer = from_gguf(byte_level_fields("falcon") | _with_digits())
