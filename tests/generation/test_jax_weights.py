@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ def test_a_model_that_has_written_is_tuned_as_one_that_has_not(tuner: str, tmp_p
 _GENERATES = """
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 import numpy as np
 from tiny import tiny_gpt2, undrawn
@@ -130,3 +132,56 @@ def test_an_engine_is_made_in_the_memory_of_the_variables() -> None:
     held, more_at_most, more_at_the_end = installing.child(_GENERATES, Path(__file__).parents[1] / "support")
     assert more_at_most < 0.4 * held
     assert more_at_the_end < 0.1 * held
+
+
+def _merged(model: LanguageModel, folder: Path) -> None:
+    settings: dict[str, Any] = {"max_steps": 3, "batch_size": 4, "sequence_length": 32, "precision": "float32"}
+    tuner = kg.LoraTuner(targets=("all",), rank=2, learning_rate=0.1, **settings)
+    tuner.tune(model, encode(model.tokenizer, texts(20)), seed=1, directory=folder, verbose=0)
+    adapters.merge(model)
+
+
+def _loaded(model: LanguageModel, folder: Path) -> None:
+    path = folder / "other.weights.h5"
+    tiny_gpt2(seed=4).causal_lm.save_weights(path)
+    model.causal_lm.load_weights(path)
+
+
+def _stepped(model: LanguageModel, _: Path) -> None:
+    variables = model.network.trainable_variables
+    optimizer = keras.optimizers.SGD(0.5)
+    optimizer.build(variables)
+    optimizer.apply([keras.ops.ones(variable.shape) * 0.3 * (-1) ** n for n, variable in enumerate(variables)])
+
+
+CHANGES: dict[str, Callable[[LanguageModel, Path], object]] = {
+    "load_weights": _loaded,
+    "an optimizer": _stepped,
+    "merged adapters": _merged,
+    "int8": lambda model, _: model.causal_lm.quantize("int8"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_weights_is_seen_at_the_next_call(change: str, tmp_path: Path) -> None:
+    """Compared with the logits of the model's own layers, twice in turn: what was read before is not kept."""
+    model = tiny_gpt2(seed=3)
+    prompt = [5, 6, 7, 8]
+    before = _logprob(model, prompt)
+    assert _logprob(model, prompt) == before
+    CHANGES[change](model, tmp_path)
+    after = _logprob(model, prompt)
+    assert after[0] == pytest.approx(_own_logprob(model, prompt, after[1]), abs=2e-3)
+    assert abs(after[0] - before[0]) > (1e-5 if change == "int8" else 1e-2)
+
+
+def _logprob(model: LanguageModel, prompt: list[int]) -> tuple[float, int]:
+    """Return the log-probability of the next token, the likeliest one, and that token."""
+    text = generate_ids(model, [prompt], sampler=Greedy(), max_new_tokens=1, logprobs=True)[0][0]
+    return text.logprobs[0], text.token_ids[0]
+
+
+def _own_logprob(model: LanguageModel, prompt: list[int], token: int) -> float:
+    inputs = {"token_ids": np.array([prompt]), "padding_mask": np.ones((1, len(prompt)), "int32")}
+    logits = np.asarray(keras.ops.convert_to_numpy(model.causal_lm(inputs)), np.float64)[0, -1]
+    return float(logits[token] - np.log(np.exp(logits - logits.max()).sum()) - logits.max())
