@@ -162,6 +162,7 @@ CHANGES: dict[str, Callable[[LanguageModel, Path], object]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_changes_weights_is_seen_at_the_next_call(change: str, tmp_path: Path) -> None:
     """Compared with the logits of the model's own layers, twice in turn: what was read before is not kept."""
@@ -182,6 +183,7 @@ def _logprob(model: LanguageModel, prompt: list[int]) -> tuple[float, int]:
 
 
 def _own_logprob(model: LanguageModel, prompt: list[int], token: int) -> float:
-    inputs = {"token_ids": np.array([prompt]), "padding_mask": np.ones((1, len(prompt)), "int32")}
+    ids = [model.tokenizer.start_token_id, *prompt]
+    inputs = {"token_ids": np.array([ids]), "padding_mask": np.ones((1, len(ids)), "int32")}
     logits = np.asarray(keras.ops.convert_to_numpy(model.causal_lm(inputs)), np.float64)[0, -1]
     return float(logits[token] - np.log(np.exp(logits - logits.max()).sum()) - logits.max())
