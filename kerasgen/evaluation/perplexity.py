@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -12,6 +13,7 @@ from kerasgen import fork_safety, specs
 from kerasgen.corpora.base import Document
 from kerasgen.errors import ArgumentError, ModelError, TokenArgumentError
 from kerasgen.evaluation.base import Evaluation, TextScore, TokenChoice
+from kerasgen.models import chat
 from kerasgen.models.base import LanguageModel
 from kerasgen.models.scoring import Scores, score, token_nll
 from kerasgen.tokens.base import Tokenizer
@@ -168,6 +170,66 @@ def score_texts(
             )
         )
     return text_scores
+
+
+def score_documents(
+    model: LanguageModel, documents: Iterable[Document], *, batch_size: int = 16, top_logprobs: int = 0
+) -> list[TextScore]:
+    """Score documents as a tuner reads them: a conversation as the model's chat template writes it.
+
+    The names of special tokens stand in the text of such a score. All tokens are scored, also those that are only read.
+
+    Args:
+        model: the model.
+        documents: any number.
+        batch_size: rows at once.
+        top_logprobs: tokens that each score tells of each place, the likeliest ones.
+
+    Raises:
+        ChatTemplateError: a document is a conversation, and the model has no template or it refuses the document.
+        ModelError: the model's log-probabilities are not finite.
+    """
+    fork_safety.check(fork_safety.KERAS)
+    tokenizer = model.tokenizer
+    encoded = encode_documents(documents, tokenizer, chat.template_of(model)).learning_all()
+    if not len(encoded):
+        return []
+    nll = -token_nll(model, encoded, sequence_length=model.default_sequence_length, batch_size=batch_size)
+    choices = _choices(model, encoded, top_logprobs, batch_size)
+    scores = []
+    for place, ids in enumerate(encoded):
+        first = int(len(ids) > 0 and ids[0] == tokenizer.start_token_id)
+        last = len(ids) - int(len(ids) > first and ids[-1] == tokenizer.end_token_id)
+        begin = int(encoded.offsets[place])
+        log_p = nll[begin : begin + len(ids)]
+        _check_finite(model, log_p[1:])  # nothing predicts the first id
+        tokens = tuple(map(tokenizer.token_bytes, ids[first:last].tolist()))
+        scores.append(
+            TextScore(
+                text=b"".join(tokens).decode("utf-8", "replace"),
+                token_ids=tuple(ids[first:last].tolist()),
+                tokens=tokens,
+                token_log_probabilities=tuple(log_p[first:last].tolist()),
+                character_log_probabilities=_by_bytes(tokens, log_p[first:last].tolist()),
+                end_log_probability=float(log_p[last]) if last < len(ids) else 0.0,
+                top_logprobs=tuple(choices[begin + first : begin + last]),
+            )
+        )
+    return scores
+
+
+def _by_bytes(tokens: Sequence[bytes], log_p: Sequence[float]) -> tuple[float, ...]:
+    """Return the cost of each character of the tokens' text; a token's goes to the character in which it begins."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    starts, characters = [], 0
+    for token in tokens:
+        starts.append(characters)
+        characters += len(decoder.decode(token))
+    characters += len(decoder.decode(b"", final=True))
+    summed = np.zeros(characters)
+    if characters:
+        np.add.at(summed, np.minimum(starts, characters - 1), np.nan_to_num(np.asarray(log_p)))
+    return tuple(summed.tolist())
 
 
 def _choices(

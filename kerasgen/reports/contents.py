@@ -227,7 +227,8 @@ def written(writing: Writing, human: Writing | None, words: Mapping[str, str]) -
         )
         for row in rows(name, digits)
     ]
-    for form, share in writing.forms.items():
+    is_chinese = not writing.written or any(language_of(text.prompt + text.text) for text in writing.written)
+    for form, share in writing.forms.items() if is_chinese else ():
         of_people = None if human is None else human.forms.get(form, 0.0)
         if share or of_people:
             name = words["other"] if form == "other" else cut(form, _WORDS)
@@ -235,7 +236,7 @@ def written(writing: Writing, human: Writing | None, words: Mapping[str, str]) -
             table.append((f"{words['form']}{words['colon']}{name}", Cell(percent(share), share), people))
     for name in ("level_rhyme", "tonal_pattern", "mixed_scripts"):
         value, other = getattr(writing, name), None if human is None else getattr(human, name)
-        if value is not None:
+        if value is not None and is_chinese:
             people = None if other is None else Cell(percent(other), other)
             table.append((words[name], Cell(percent(value), value), people))
     copies = sorted((text for text in writing.written if text.copied), key=lambda text: -len(text.copied))

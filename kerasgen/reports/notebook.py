@@ -32,13 +32,14 @@ def of_pipeline(pipeline: Any) -> str:
     """Return what a notebook shows of a `Pipeline`: its parts, and what was done with it."""
     parts = pipeline._spelled_parts()
     words = languages.current()
-    rows = [(words.get(name, name), contents.cut(value, 300)) for name, value in parts.items() if value != "None"]
+    spoken = {name: words.get(f"of_{name}") or words.get(name, name) for name in parts}
+    rows = [(spoken[name], contents.cut(value, 300)) for name, value in parts.items() if value != "None"]
     rows.append((words["seed"], str(pipeline.seed)))
     rows.append((words["backend"], pipeline.backend))
     if pipeline._report is not None:
         rows.append((words["last_run"], contents.cut(repr(pipeline._report), 300)))
     if pipeline._evaluation is not None:
-        rows.append((words["evaluation"], contents.cut(repr(pipeline._evaluation), 300)))
+        rows.append((words["of_evaluation"], contents.cut(repr(pipeline._evaluation), 300)))
     rows += [(words["artefact"], contents.cut(str(artefact), 300)) for artefact in pipeline._artefacts]
     return _rendered("Pipeline", rows)
 

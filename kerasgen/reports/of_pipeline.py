@@ -77,25 +77,30 @@ class RunReport:
 
     def _scores(self, texts: str | Sequence[str] | None) -> list[TextScore]:
         if texts is None:
-            chosen = self._held_out()
-        else:
-            listed = specs.strings([texts] if isinstance(texts, str) else texts)
-            if listed is None:
-                raise ArgumentError(f"`texts` must be a text or a list of texts. Received: {texts!r:.80}.")
-            chosen = listed
-        if not chosen:
+            return self._held_out()
+        listed = specs.strings([texts] if isinstance(texts, str) else texts)
+        if listed is None:
+            raise ArgumentError(f"`texts` must be a text or a list of texts. Received: {texts!r:.80}.")
+        if not listed:
             return []
         # Short texts share a row, and of a large model each further row of a batch takes seconds.
-        scores: list[TextScore] = self._pipeline.score(chosen, batch_size=1, top_logprobs=CHOICES)
+        scores: list[TextScore] = self._pipeline.score(listed, batch_size=1, top_logprobs=CHOICES)
         return scores
 
-    def _held_out(self) -> list[str]:
-        """Return the beginnings of some held-out documents; none where the model would have to be loaded first."""
+    def _held_out(self) -> list[TextScore]:
+        """Return the scores of some held-out documents; none where the model would have to be loaded first.
+
+        A conversation is scored as the model's chat template writes it, any other document by its beginning.
+        """
         pipeline = self._pipeline
         if pipeline._model is None or pipeline.corpus is None or not pipeline.held_out:
             return []
-        held_out = pipeline._corpus().texts("held_out")
-        return [text[:CHARACTERS] for text in islice(held_out, TEXTS)]
+        chosen = list(islice(pipeline._corpus().side("held_out"), TEXTS))
+        if not any(document.conversation for document in chosen):
+            return self._scores([document.text[:CHARACTERS] for document in chosen])
+        from kerasgen.evaluation.perplexity import score_documents
+
+        return score_documents(pipeline._whole_model("score"), chosen, batch_size=1, top_logprobs=CHOICES)
 
     @property
     def _figures(self) -> Any:

@@ -52,7 +52,7 @@
     const said = bits === null ? data.words.unpredicted : `${figure} ${data.words.bits}`;
     const share = bits === null ? "" : ` · ${percent(endless ? 0 : 2 ** -bits)}`;
     const more = tokens > 1 ? ` · ${tokens} ${data.words.tokens}` : share;
-    const parts = [element("b", span.textContent.trim() || "␣"), element("span", said + more)];
+    const parts = [element("b", span.textContent.replace(/\n/g, "").replace(/ /g, "␣").replace(/\t/g, "⇥") || "⏎"), element("span", said + more)];
     if (choices.length) {
       parts.push(element("span", data.words.likeliest, "of"));
       const table = element("table");
