@@ -9,13 +9,15 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from kerasgen import bounds
 from kerasgen.bounds import Bounds, NonNegativeInt, PositiveInt, PositiveShare
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.errors import ArgumentError, CorpusArgumentError, MissingDependencyError
 
+Permutations: TypeAlias = Annotated[int, Bounds(minimum=16)]
+"""Hash functions of MinHash."""
 _BANDS = 0.9  # nearer to 1 there would be one band alone; candidates are compared anyway
 NEAR = "near duplicate"
 """The reason that such a document is counted under."""
@@ -45,7 +47,7 @@ class Deduplicated(CorpusSource):
     of: Any
     threshold: PositiveShare = 0.8
     shingle: PositiveInt = 5
-    permutations: Annotated[int, Bounds(minimum=16)] = 128
+    permutations: Permutations = 128
     seed: NonNegativeInt = 1
     _corpus: CorpusSource = field(init=False, repr=False, compare=False)
 

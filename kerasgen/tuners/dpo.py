@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from kerasgen.bounds import Bounds, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from kerasgen.errors import TuneArgumentError
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from kerasgen.corpora.base import Document
     from kerasgen.tuners.objective import Objective
 
+Smoothing: TypeAlias = Annotated[float, Bounds(minimum=0, below=0.5)]
+"""A share of pairs that are taken to be the wrong way round."""
 _BETAS = {"sigmoid": 0.1, "ipo": 0.1, "orpo": 0.1, "simpo": 2.0}
 _RATES = {"full": 5e-6, "adapters": 5e-5}
 
@@ -48,7 +50,7 @@ class DpoTuner(LoraTuner):
     rank: NonNegativeInt = 0
     loss: Literal["sigmoid", "ipo", "orpo", "simpo"] = "sigmoid"
     beta: PositiveFloat | None = None
-    label_smoothing: Annotated[float, Bounds(minimum=0, below=0.5)] = 0.0
+    label_smoothing: Smoothing = 0.0
     gamma: NonNegativeFloat = 0.5
     learning_rate: PositiveFloat | Any = None
 
