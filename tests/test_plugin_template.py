@@ -40,7 +40,7 @@ def test_a_package_of_every_kind_passes_at_once(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["a", "two-words", LONGEST])
+@pytest.mark.parametrize("name", ["a", "two-words", LONGEST, "test", "test" + LONGEST[4:]])
 def test_what_is_written_is_as_its_linter_wants_it(name: str, tmp_path: Path) -> None:
     """However long its names are, lines are neither too long nor broken where they need not be."""
     pytest.importorskip("ruff")
@@ -74,6 +74,23 @@ def test_the_lines_of_its_readme_define_what_they_use(kinds: list[str] | None, t
         if line.startswith("pipe = "):
             defined.add("pipe")
         assert used <= defined, line
+
+
+def test_no_class_of_a_package_is_one_that_it_imports_or_that_tests_it(tmp_path: Path) -> None:
+    """Of each name that would be one with a kind behind it, such as token: `TokenSampler` is the class it inherits."""
+    classes = "(?:Corpus|Sampler|Exporter|Runtime|Model|Tuner|Constraint)"
+    written_files = list((write("plain", None, tmp_path)).rglob("*.py"))
+    words = {word for file in written_files for word in re.findall(r"\b[A-Z]\w+\b", file.read_text("utf-8"))}
+    prefixes = {match[1] for word in words if (match := re.fullmatch(rf"([A-Z]\w+?){classes}", word))} - {"Plain"}
+    assert {"Token", "Language", "Gradient", "Test"} <= prefixes
+    for prefix in sorted(prefixes):
+        for file in write(prefix.lower(), None, tmp_path).rglob("*.py"):
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            imported = [name.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for name in node.names]
+            made = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+            assert not {*imported} & {*made}, (prefix, file.name)
+            if file.parent.name == "tests":
+                assert not [name for name in imported if name.startswith("Test")], "pytest would take it for tests"
 
 
 def test_no_word_of_the_template_is_left(tmp_path: Path) -> None:

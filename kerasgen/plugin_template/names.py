@@ -14,6 +14,9 @@ from kerasgen.plugins import DISTRIBUTION, Registry
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 _RESERVED: Final = ("all", "none")
 _LONGEST: Final = 30  # characters; so no line of the template grows too long for its linter
+# With a kind behind it, each is a class that the template imports; and pytest takes a class Test… for tests.
+TAKEN: Final = ("fine", "gradient", "language", "token")
+_TESTS: Final = "test"
 _PREFIX: Final = re.compile(rf"{DISTRIBUTION}[-_]")
 
 
@@ -39,8 +42,9 @@ class Names:
 
     @property
     def class_prefix(self) -> str:
-        """What its classes' names begin with: `TwoWords`."""
-        return "".join(word.capitalize() for word in self.registered.split("_"))
+        """What its classes' names begin with: `TwoWords`, or `MyToken` where `Token…` would be another class's."""
+        is_taken = self.registered in TAKEN or self.registered.startswith(_TESTS)
+        return ("My" if is_taken else "") + "".join(word.capitalize() for word in self.registered.split("_"))
 
     def put_into(self, text: str) -> str:
         """Return text of the template with these names in it."""

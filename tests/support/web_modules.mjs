@@ -7,7 +7,7 @@ const source = ["random", "form", "sampler", "tokenizer"].map((name) =>
   readFileSync(`${job.page}/${name}.js`, "utf8").replace(/^import .*$/gm, "")
 );
 const joined = Buffer.from(source.join("\n")).toString("base64");
-const { Decoder, Form, Tokenizer, choose, promptKey, uniform } = await import(`data:text/javascript;base64,${joined}`);
+const { Decoder, Form, Tokenizer, choose, faultOf, promptKey, uniform } = await import(`data:text/javascript;base64,${joined}`);
 const tokenizer = new Tokenizer(job.tokenizer);
 const answer = {};
 
@@ -31,4 +31,5 @@ if (job.draws) {
     return [drawn, choose(logits, settings, allowed, text, drawn, 0)];
   });
 }
+if (job.settings) answer.faults = job.settings.map((settings) => faultOf(settings, job.forms));
 process.stdout.write(JSON.stringify(answer));

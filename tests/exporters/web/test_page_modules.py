@@ -174,3 +174,29 @@ def test_tones_fit_on_a_page(starter: ByteLevelBPE, constraint: kg.Constraint) -
     written = description.form(constraint, starter)
     assert len(written["states"]) < 5000
     assert len(json.dumps(written)) < 2_000_000
+
+
+@needs_node
+def test_settings_of_the_console_that_can_not_be_meant_are_named(starter: ByteLevelBPE) -> None:
+    """What `kerasgen.generate` is given at the browser's console is checked as the package checks it."""
+    good = {"sampler": "top_k", "k": 5, "seed": "1", "max_new_tokens": 8, "stop": ["。"], "form": "五絕"}
+    wrong: list[dict[str, Any]] = [
+        {"sampler": None},
+        {"sampler": "topk"},
+        {"k": 0},
+        {"k": None},
+        {"sampler": "top_p", "p": 2},
+        {"temperature": 0},
+        {"repetition_penalty": -1},
+        {"max_new_tokens": -1},
+        {"max_new_tokens": 2.5},
+        {"seed": "abc"},
+        {"form": "x"},
+        {"stop": "。"},
+    ]
+    told = ask(starter, settings=[good, {"sampler": "greedy"}, *(good | each for each in wrong)], forms=["五絕"])[
+        "faults"
+    ]
+    assert told[:2] == [None, None]
+    for fault, each in zip(told[2:], wrong, strict=True):
+        assert fault.startswith(f"{list(each)[-1]} must be "), each

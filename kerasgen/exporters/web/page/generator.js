@@ -2,7 +2,7 @@
 
 import { Form, ValidUtf8 } from "./form.js";
 import { promptKey, uniform } from "./random.js";
-import { choose } from "./sampler.js";
+import { choose, faultOf } from "./sampler.js";
 import { Decoder, Tokenizer } from "./tokenizer.js";
 
 /** What is wrong with a request, for a person. */
@@ -108,6 +108,8 @@ export class Generator {
    * @param settings max_new_tokens, seed, sampler and its settings, form, stop (texts), signal (an AbortSignal).
    */
   async *stream(prompt, settings) {
+    const fault = faultOf(settings, Object.keys(this.description.forms ?? {}));
+    if (fault !== null) throw new RequestError(fault);
     const own = this.tokenizer.encode(prompt);
     const start = this.tokenizer.startId;
     const ids = start === null ? own : [start, ...own];

@@ -70,6 +70,27 @@ const KEPT = {
   },
 };
 
+/** Refuse settings that can't be meant: returns what is wrong with one for a person, or null. */
+export function faultOf(settings, forms) {
+  const { sampler, k, p, temperature = 1, repetition_penalty: penalty = 1, max_new_tokens: most = 1 } = settings;
+  const names = ["greedy", ...Object.keys(KEPT)];
+  const whole = (value) => Number.isInteger(value) && value > 0;
+  const positive = (value) => Number.isFinite(value) && value > 0;
+  const kinds = [
+    ["sampler", names.includes(sampler), `one of ${names.join(", ")}`],
+    ["k", sampler !== "top_k" || whole(k), "a whole number of at least 1"],
+    ["p", !["top_p", "min_p"].includes(sampler) || (p >= 0 && p <= 1), "between 0 and 1"],
+    ["temperature", positive(temperature), "a number above 0"],
+    ["repetition_penalty", positive(penalty), "a number above 0"],
+    ["max_new_tokens", whole(most), "a whole number of at least 1"],
+    ["seed", /^\d+$/.test(String(settings.seed ?? 0)), "a whole number of at least 0"],
+    ["form", !settings.form || forms.includes(String(settings.form)), `one of ${forms.join(", ") || "none: the page has no forms"}`],
+    ["stop", Array.isArray(settings.stop ?? []), "a list of texts"],
+  ];
+  const fault = kinds.find(([, holds]) => !holds);
+  return fault === undefined ? null : `${fault[0]} must be ${fault[2]}. Received: ${settings[fault[0]]}.`;
+}
+
 /**
  * The chosen id.
  * @param logits of the next token.
