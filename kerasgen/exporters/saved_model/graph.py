@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.decoder.weights import Weights, map_arrays, map_named
+from kerasgen.decoder.weights import Weights, map_named
 from kerasgen.exporters.saved_model import beams, passes
 from kerasgen.exporters.saved_model import steps as compiled_steps
 from kerasgen.exporters.saved_model.beams import BeamChoice
@@ -103,11 +103,14 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         self._dtype = dtype
         self._compiled = compiled
 
-        def kept(name: str, array: Any) -> Any:
-            # Kernels `(out, in)` are read in the order of memory when rows are few.
-            return tf.Variable(array.T if name.endswith(".kernel") else array, trainable=False, dtype=dtype)
-
-        self._kept = map_named(kept, decoder.prepare(config, weights))
+        # Kernels `(out, in)` are read in the order of memory when rows are few.
+        turned = map_named(
+            lambda name, array: array.T if name.endswith(".kernel") else array, decoder.prepare(config, weights)
+        )
+        self._packing = passes.Packing(turned)
+        packed = self._packing.packed(turned)
+        self._passes = passes.Passes(config, self._packing, packed)
+        self._kept = {name: tf.Variable(array, trainable=False, dtype=dtype) for name, array in packed.items()}
 
     @property
     def vocabulary_size(self) -> int:
@@ -116,9 +119,9 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
 
     def logits(self, token_ids: Any) -> Any:
         """Return the logits after each token: int32 `(batch, length)` to `(batch, length, vocabulary_size)`."""
-        weights = self._weights()
-        hidden, _ = passes.read(self._config, weights, token_ids)
-        return decoder.logits(self._config, weights, hidden)
+        packed = self._packed()
+        hidden, _ = self._passes.read(packed, token_ids)
+        return decoder.logits(self._config, self._packing.unpacked(packed), hidden)
 
     def sample(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:
         """Generate token by token.
@@ -132,8 +135,8 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         """
         if self._compiled:
             return self._sample_compiled(prompts, lengths, most, end, choose)
-        config, weights = self._config, self._weights()
-        old, mask, logits = passes.prefill(config, weights, prompts, lengths)
+        config, packed = self._config, self._packed()
+        old, mask, logits = self._passes.prefill(packed, prompts, lengths)
         token, states = choose(logits, tf.constant(0), choose.begun)
         done = passes.is_end(token, end)
 
@@ -144,7 +147,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             step: Any, ids: Any, done: Any, count: Any, states: Any, recent: Cache, old: Cache, mask: Any
         ) -> tuple[Any, Any, Any, Any, Any, Cache]:
             places = lengths + step - 1
-            logits, recent = passes.advance(config, weights, ids[:, -1], places, old, mask, recent)
+            logits, recent = self._passes.advance(packed, ids[:, -1], places, old, mask, recent)
             chosen, states = choose(logits, step, states)
             token = tf.where(done, self._pad, chosen)
             count = count + tf.cast(tf.logical_not(done), tf.int32)
@@ -176,8 +179,8 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
 
     def search(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: BeamChoice) -> Generated:
         """Return the best text of each prompt by beam search; see `sample`, `Choice` and `kerasgen.samplers.Beam`."""
-        config, weights = self._config, self._weights()
-        old, mask, logits = passes.prefill(config, weights, prompts, lengths)
+        config, packed = self._config, self._packed()
+        old, mask, logits = self._passes.prefill(packed, prompts, lengths)
         batch = tf.shape(prompts)[0]
         positions = self._longest
         limits = tf.fill((batch,), most)
@@ -206,7 +209,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
             generated: Any, state: beam_search.Beams, done: Any, token: Any, within: Any, recent: Cache
         ) -> tuple[Any, ...]:
             place = tf.repeat(lengths, num_beams) + generated - 1
-            logits, recent = passes.advance(config, weights, token, place, old, mask, recent, width=num_beams)
+            logits, recent = self._passes.advance(packed, token, place, old, mask, recent, width=num_beams)
             state, rows, token, done, within = step(generated + 1, state, done, logits, within)
             recent = tf.nest.map_structure(lambda x: tf.gather(x, rows), recent)
             return generated + 1, state, done, token, within, recent
@@ -232,9 +235,9 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         return cut(ids, most, end, self._pad)
 
     def _sample_compiled(self, prompts: Any, lengths: Any, most: Any, end: Any, choose: Choice) -> Generated:
-        weights = self._weights()
+        packed = self._packed()
         prompts = prompts[:, : tf.reduce_max(lengths)]
-        old, mask, logits = passes.prefill(self._config, weights, prompts, lengths)
+        old, mask, logits = self._passes.prefill(packed, prompts, lengths)
         token, states = choose(logits, tf.constant(0), choose.begun)
         batch, prompt = tf.shape(prompts)[0], tf.shape(prompts)[1]
         rows = compiled_steps.rows_for(batch)
@@ -244,7 +247,7 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
         def advance(texts: Any, until: Any, numbers: Any) -> Any:
             # A variable that is read in here is not copied; what is to be cast was cast outside, once.
-            own = self._weights() if self._dtype == "float32" else weights
+            own = self._packing.unpacked(self._packed() if self._dtype == "float32" else packed)
             return compiled_steps.advance(self._config, own, texts, until, numbers, fixed, choose.chosen)
 
         def block(texts: Any, ids: Any) -> tuple[Any, Any]:
@@ -275,5 +278,5 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         )
         return cut(ids, tf.shape(ids)[1], end, self._pad)
 
-    def _weights(self) -> Weights:
-        return map_arrays(lambda variable: tf.cast(tf.convert_to_tensor(variable), tf.float32), self._kept)
+    def _packed(self) -> dict[str, Any]:
+        return {name: tf.cast(tf.convert_to_tensor(kept), tf.float32) for name, kept in self._kept.items()}

@@ -7,12 +7,15 @@ search the first is shared by a prompt's beams, and only the second follows them
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from kerasgen.decoder.config import DecoderConfig
-from kerasgen.decoder.weights import Weights
+from kerasgen.decoder.weights import Weights, flat, nested
 from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow.attention import LOWEST, Keys, Weigh, over_keys, over_values
 
@@ -74,14 +77,6 @@ def read(config: DecoderConfig, weights: Weights, token_ids: Any) -> tuple[Any, 
     return hidden, Cache(tuple(keys), tuple(values))
 
 
-def prefill(config: DecoderConfig, weights: Weights, prompts: Any, lengths: Any) -> tuple[Cache, Any, Any]:
-    """Return the cache of the prompts, which of its positions count, and the logits after each prompt."""
-    hidden, cache = read(config, weights, prompts)
-    last = tf.gather(hidden, lengths - 1, batch_dims=1)
-    mask = tf.range(tf.shape(prompts)[1]) < lengths[:, None]
-    return cache, mask, decoder.logits(config, weights, last, multiply)
-
-
 def advance(
     config: DecoderConfig,
     weights: Weights,
@@ -129,6 +124,79 @@ def advance(
     hidden = decoder.through(config, weights, hidden, hooks)
     logits = decoder.logits(config, weights, tf.reshape(hidden, (-1, config.hidden_dim)), multiply)
     return logits, Cache(tuple(keys), tuple(values))
+
+
+class Packing:
+    """Lays the vectors of a decoder into one array: what a function is given, each call of it names one by one.
+
+    Args:
+        weights: by name, arrays whose shapes are read.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        named = flat(weights)
+        self._vectors = {name: array.shape for name, array in named.items() if len(array.shape) == 1}
+        self._matrices = [name for name in named if name not in self._vectors]
+        self._order = list(named)
+
+    def packed(self, weights: Weights) -> dict[str, Any]:
+        """Return the matrices by name, and all vectors as `vectors`."""
+        named = flat(weights)
+        vectors = np.concatenate([named[name] for name in self._vectors] or [np.zeros(0, np.float32)])
+        return {"vectors": vectors, **{name: named[name] for name in self._matrices}}
+
+    def unpacked(self, packed: dict[str, Any]) -> Weights:
+        """Return tensors by name, of what `packed` returned as tensors."""
+        sizes = [size for (size,) in self._vectors.values()]
+        parts = dict(zip(self._vectors, tf.split(packed["vectors"], sizes) if sizes else (), strict=True))
+        return nested({name: parts[name] if name in parts else packed[name] for name in self._order})
+
+
+class Passes:
+    """The passes as functions that are traced once, whichever samplers call them.
+
+    Args:
+        config: the decoder's.
+        packing: of the weights, as the passes take them.
+        packed: arrays or variables of what `packing` packed; their shapes are read.
+    """
+
+    def __init__(self, config: DecoderConfig, packing: Packing, packed: Mapping[str, Any]) -> None:
+        self._config, self._packing = config, packing
+        arrays = {name: tf.TensorSpec(array.shape, tf.float32) for name, array in packed.items()}
+        row, rows = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)
+        parts = any_length(config)
+        cache = Cache(*(tuple(tf.TensorSpec(shape, tf.float32) for shape in part) for part in parts))
+        self._read = self._once(read, (arrays, rows))
+        self._advance: dict[int, Any] = {}
+        self._step = (arrays, row, row, cache, tf.TensorSpec([None, None], tf.bool), cache)
+
+    def _once(self, call: Any, specs: Sequence[Any]) -> Any:
+        def traced(packed: dict[str, Any], *given: Any) -> Any:
+            return call(self._config, self._packing.unpacked(packed), *given)
+
+        return tf.function(traced, input_signature=specs, autograph=False)
+
+    def read(self, packed: dict[str, Any], token_ids: Any) -> tuple[Any, Cache]:
+        """As the function `read`, of packed weights."""
+        hidden, cache = self._read(packed, token_ids)
+        return hidden, Cache(*cache)
+
+    def prefill(self, packed: dict[str, Any], prompts: Any, lengths: Any) -> tuple[Cache, Any, Any]:
+        """Return the cache of the prompts, which of its positions count, and the logits after each prompt."""
+        hidden, cache = self.read(packed, prompts)
+        last = tf.gather(hidden, lengths - 1, batch_dims=1)
+        mask = tf.range(tf.shape(prompts)[1]) < lengths[:, None]
+        return cache, mask, decoder.logits(self._config, self._packing.unpacked(packed), last, multiply)
+
+    def advance(
+        self, packed: dict[str, Any], token: Any, places: Any, old: Cache, mask: Any, recent: Cache, *, width: int = 1
+    ) -> tuple[Any, Cache]:
+        """As the function `advance`, of packed weights."""
+        if width not in self._advance:
+            self._advance[width] = self._once(partial(advance, width=width), self._step)
+        logits, cache = self._advance[width](packed, token, places, old, mask, recent)
+        return logits, Cache(*cache)
 
 
 def multiply(x: Any, kernel: Any) -> Any:

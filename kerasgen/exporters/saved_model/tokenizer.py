@@ -15,15 +15,16 @@ _SEPARATOR = b"\xff"  # no byte of UTF-8, so RE2 never matches it
 _NEVER = np.iinfo(np.int32).max
 
 
-class GraphTokenizer(tf.Module):  # type: ignore[misc]
+class GraphTokenizer:
     """The ids of a `ByteLevelBPE`, computed inside a graph.
+
+    It is no `tf.Module`: TensorFlow would look for variables among the vocabulary's texts, several times.
 
     Args:
         tokenizer: to be copied.
     """
 
     def __init__(self, tokenizer: ByteLevelBPE) -> None:
-        super().__init__()
         self._tail, self._pieces = _patterns()
         ids = tokenizer.vocabulary
         self._size = tokenizer.vocabulary_size
