@@ -86,7 +86,7 @@ class Texts(CorpusSource):
 
     def __repr__(self) -> str:
         if isinstance(self.texts, tuple):
-            return f"Texts(<{len(self.texts)} texts>)"
+            return f"Texts(<{len(self.texts)} text{'s' if len(self.texts) != 1 else ''}>)"
         return f"Texts(<{type(self.texts).__name__}>)"
 
     def documents(self, tally: CorpusTally | None = None) -> Iterator[Document]:
