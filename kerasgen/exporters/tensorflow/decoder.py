@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -50,6 +51,8 @@ class _Hooks(ABC):
         # TFLite's converter would fold a scale that stands alone before a kernel into a copy of it: of a tied output
         # layer, a second table.
         norm = self._config.norm
+        if norm.bias and "bias" not in weights:  # the products behind it have it
+            return normalize(xp, hidden, replace(norm, bias=False), weights, self._axis)
         return normalize(xp, hidden, norm, weights, self._axis, scale_first=not norm.bias)
 
     def project(self, hidden: Any, layer: Mapping[str, Any], roles: Roles) -> Any:

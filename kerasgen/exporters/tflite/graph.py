@@ -29,6 +29,7 @@ from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow import namespace as xp
 from kerasgen.exporters.tensorflow.attention import Keys, Weigh, over_keys, over_values, require_no_distances
 from kerasgen.exporters.tflite import estimates
+from kerasgen.exporters.tflite.folding import fold_norms
 from kerasgen.exporters.tflite.stand_ins import StandIns
 from kerasgen.samplers import inputs
 
@@ -134,7 +135,7 @@ class _Module(tf.Module):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         decoder.require_computable(config, cache_length)
-        prepared = decoder.prepare(config, weights)
+        prepared = fold_norms(config, decoder.prepare(config, weights))
         if estimating is not None:
             prepared["estimates"] = {"table": estimating}
         if config.residual_scale != 1.0 or config.logit_scale != 1.0 or config.logit_soft_cap is not None:

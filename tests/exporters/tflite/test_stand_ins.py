@@ -84,3 +84,20 @@ def test_signatures_share_what_is_equal(tmp_path):
     contents = [bytes(buffer.data) for buffer in model.buffers if buffer.data is not None and len(buffer.data)]
     assert len(contents) == len(set(contents))
     assert {given.name for given in model.signatureDefs[0].inputs}.isdisjoint({b"vector_0", b"vector_1"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt2", "gptj", "gpt_neox_held", "starcoder2"])
+def test_scales_and_biases_of_norms_lie_in_the_products_behind_them(name, tmp_path):
+    """Two operations less for each norm, which a small model's step notices."""
+    from kerasgen.exporters.tflite import quantize
+
+    config = CONFIGS[name]
+    weights = drawn(config)
+    _, model = quantize.read(converted(config, weights, tmp_path))
+    contents = {bytes(buffer.data) for buffer in model.buffers if buffer.data is not None}
+    assert weights["final_norm"]["scale"].tobytes() in contents
+    for layer in weights["layers"]:
+        for norm in ("attention_norm", "feedforward_norm"):
+            if norm in layer:
+                assert {layer[norm]["scale"].tobytes(), layer[norm]["bias"].tobytes()}.isdisjoint(contents)
