@@ -33,7 +33,8 @@ folder, exporter, limit = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    kg.exporters.REGISTRY.build(exporter, {}).export(model, folder / "artefact")
+    ending = ".litertlm" if exporter == "litertlm" else ""
+    kg.exporters.REGISTRY.build(exporter, {}).export(model, folder / f"artefact{ending}")
 except kg.errors.KerasgenError as error:
     said = [type(error).__name__, str(error)]
 else:
