@@ -215,50 +215,7 @@ def frozen_product(x: Any, held: Any, restore: Any) -> Any:
     return function(x)
 
 
-class Places(NamedTuple):
-    """Where slices of a head's size stand, by rows and by heads; int32.
-
-    To gather them takes as long as to transpose, and pads on the way.
-
-    Args:
-        of_heads: `(batch, heads, length)`, each slice's place in `(rows, heads)`.
-        of_parts: `(3, batch, heads, length)`, the same of queries, keys and values.
-        of_rows: `(rows, heads)`, each slice's place in `(batch, heads, length)`.
-        of_parts_back: `(rows, 3, heads)`, the same of queries, keys and values.
-    """
-
-    of_heads: Any
-    of_parts: Any
-    of_rows: Any
-    of_parts_back: Any
-
-
-def places_of_heads(segment_ids: Any, num_heads: int, layout: Layout | None = None) -> Places:
-    """Return the places by which `attention` gathers; the arguments are its own. They are alike for all layers."""
-    batch, length = tf.unstack(tf.shape(segment_ids))
-    every = batch * length
-    places = tf.range(every) if layout is None else layout.places
-    rows = tf.reshape(places, (batch, length)) if layout is None else layout.rows
-    head, part = tf.range(num_heads), tf.range(3)
-    of_rows = (places // length)[:, None] * num_heads + head
-    of_rows = of_rows * length + (places % length)[:, None]
-    return Places(
-        of_heads=rows[:, None, :] * num_heads + head[:, None],
-        of_parts=(rows[:, None, :] * 3 + part[:, None, None, None]) * num_heads + head[:, None],
-        of_rows=of_rows,
-        of_parts_back=of_rows[:, None] + (part * every * num_heads)[:, None],
-    )
-
-
-def attention(
-    qkv: Any,
-    segment_ids: Any,
-    num_heads: int,
-    rate: float,
-    seed: Any,
-    layout: Layout | None = None,
-    where: Places | None = None,
-) -> Any:
+def attention(qkv: Any, segment_ids: Any, num_heads: int, rate: float, seed: Any, layout: Layout | None = None) -> Any:
     """Return what each position gathers from the positions of its document up to itself.
 
     The backward pass keeps `qkv` alone and computes the probabilities again.
@@ -270,7 +227,6 @@ def attention(
         rate: of the dropout on the probabilities; 0 for none.
         seed: of that dropout.
         layout: which positions the rows of `qkv` are, or None for all. The gradient of padding must be zero.
-        where: what `places_of_heads` returns, if another layer has made it; None to make it.
 
     Returns:
         Float `(batch * length, width)`, or the layout's rows of it.
@@ -279,10 +235,20 @@ def attention(
     size = width // num_heads
     scale = tf.constant(size**-0.5, tf.float32)
     least, kept_scale = _threshold(rate)
-    where = places_of_heads(segment_ids, num_heads, layout) if where is None else where
+    batch, length = tf.unstack(tf.shape(segment_ids))
+    every = batch * length
+    places = tf.range(every) if layout is None else layout.places
+    rows = tf.reshape(places, (batch, length)) if layout is None else layout.rows
+    # Which slices of a head's size stand where: to gather them takes as long as to transpose, and pads on the way.
+    head, part = tf.range(num_heads), tf.range(3)
+    of_heads = rows[:, None, :] * num_heads + head[:, None]  # (batch, heads, length), in (rows, heads)
+    of_parts = (rows[:, None, :] * 3 + part[:, None, None, None]) * num_heads + head[:, None]
+    of_rows = (places // length)[:, None] * num_heads + head  # (rows, heads), in (batch, heads, length)
+    of_rows = of_rows * length + (places % length)[:, None]
+    of_parts_back = of_rows[:, None] + (part * every * num_heads)[:, None]  # (rows, 3, heads)
 
     def heads(qkv: Any) -> Any:
-        return tf.unstack(tf.gather(tf.reshape(qkv, (-1, size)), where.of_parts))
+        return tf.unstack(tf.gather(tf.reshape(qkv, (-1, size)), of_parts))
 
     def kept(probabilities: Any) -> Any:
         if not rate:
@@ -294,19 +260,19 @@ def attention(
         query, key, value = heads(qkv)
         probabilities = _probabilities(tf.matmul(query, key, transpose_b=True), segment_ids, scale)
         found = tf.matmul(kept(probabilities), value)
-        gathered = tf.reshape(tf.gather(tf.reshape(found, (-1, size)), where.of_rows), (-1, width))
+        gathered = tf.reshape(tf.gather(tf.reshape(found, (-1, size)), of_rows), (-1, width))
 
         def gradient(upstream: Any) -> Any:
             with tf.control_dependencies([upstream]):  # else the graph's optimizer would keep those of the forward pass
                 query, key, value = heads(tf.identity(qkv))
             probabilities = _probabilities(tf.matmul(query, key, transpose_b=True), segment_ids, scale)
-            of_gathered = tf.gather(tf.reshape(upstream, (-1, size)), where.of_heads)
+            of_gathered = tf.gather(tf.reshape(upstream, (-1, size)), of_heads)
             of_value = tf.matmul(kept(probabilities), of_gathered, transpose_a=True)
             of_kept = kept(tf.matmul(of_gathered, value, transpose_b=True))
             of_scores = _softmax_gradient(probabilities, of_kept, scale)
             of_query, of_key = tf.matmul(of_scores, key), tf.matmul(of_scores, query, transpose_a=True)
             together = tf.reshape(tf.stack([of_query, of_key, of_value]), (-1, size))
-            return tf.reshape(tf.gather(together, where.of_parts_back), (-1, 3 * width))
+            return tf.reshape(tf.gather(together, of_parts_back), (-1, 3 * width))
 
         return gathered, gradient
 

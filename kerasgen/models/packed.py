@@ -72,7 +72,6 @@ def with_router_loss(
     routed: list[tuple[Any, Any]] = []
     flat = ops.reshape(hidden, (-1, hidden.shape[-1]))
     rotations = packed_attention.rotations(config, inputs)
-    inputs = _with_places(config, inputs)
     for index, layer in enumerate(decoder.parts["layers"]):
 
         def through(flat: Any, seeds: tuple[Any, ...], index: int = index, layer: Any = layer) -> Any:
@@ -89,20 +88,6 @@ def with_router_loss(
     if config.final_norm:
         flat = _normalize(config.norm, decoder.parts["final_norm"], flat)
     return ops.reshape(flat, ops.shape(hidden)), _router_loss(config, inputs, routed)
-
-
-def _with_places(config: DecoderConfig, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the inputs with what TensorFlow's attention gathers by, which is traced once for all layers."""
-    length = inputs["segment_ids"].shape[1]
-    if keras.config.backend() != "tensorflow" or not any(
-        packed_attention.fuses(config, index, length) for index in range(config.num_layers)
-    ):
-        return inputs
-    from kerasgen.models import kernels_tensorflow
-
-    heads = config.attention.num_query_heads
-    places = kernels_tensorflow.places_of_heads(inputs["segment_ids"], heads, inputs.get("layout"))
-    return {**inputs, "places_of_heads": places}
 
 
 def _router_loss(config: DecoderConfig, inputs: Mapping[str, Any], routed: list[tuple[Any, Any]]) -> Any:
@@ -284,8 +269,7 @@ class _Hooks:
             factor = attention.score_scale * attention.head_dim**0.5
             queries = together[:, : attention.query_dim] * ops.cast(factor, together.dtype)
             together = ops.concatenate([queries, together[:, attention.query_dim :]], axis=1)
-        seed, where = self._seeds["probabilities"], self._inputs.get("places_of_heads")
-        more = () if layout is None and where is None else (layout, where)
+        seed, more = self._seeds["probabilities"], () if layout is None else (layout,)
         rate = self._rate if seed is not None else 0.0
         return _kernels().attention(together, self._inputs["segment_ids"], attention.num_query_heads, rate, seed, *more)
 

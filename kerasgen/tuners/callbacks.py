@@ -238,12 +238,12 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
             if self.watched:
                 logs.update(self._run_logs())
             return
-        if not self.first_step_seconds:
-            self.first_step_seconds = time.perf_counter() - self._begun_at
-            self.after_first_step()
         self._measure_speed()
         if self.watched:
             logs.update(self._run_logs())
+        if not self.first_step_seconds:
+            self.first_step_seconds = time.perf_counter() - self._begun_at
+            self.after_first_step()
         begin = time.perf_counter()
         self._between_steps(before)
         for following in self.following:

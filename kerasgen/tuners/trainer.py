@@ -42,10 +42,6 @@ class LastValues(keras.metrics.Metric):  # type: ignore[misc]
         return ops.convert_to_tensor(self.values)[0] if self.batches == 1 else ops.convert_to_tensor(self.values)
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 class Trainer(TokenLosses):
     """The model as `fit` trains it: the loss is the mean over the real targets of an optimizer step.
 
@@ -60,14 +56,6 @@ class Trainer(TokenLosses):
         self.step_loss = LastValues("step_loss", batches)
         self.step_accuracy = LastValues("step_accuracy", batches)
         self.step_router_loss = LastValues("step_router_loss", batches) if self.routes else None
-        self.before_first_step: Callable[[], None] = _nothing
-        """Called whenever the graph of a step was traced, before the step is taken."""
-
-    def train_step(self, *arguments: Any) -> Any:
-        """Take a step, as Keras does; the backends trace it once."""
-        found = super().train_step(*arguments)
-        self.before_first_step()
-        return found
 
     def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> Any:
         """Return the batch's loss while training, and otherwise the nats of each target."""

@@ -35,7 +35,6 @@ from kerasgen.tuners import (
 from kerasgen.tuners.base import TuneJob, TuneReport, Validation
 from kerasgen.tuners.callbacks import MOST_UNREAD, History, OneRun, Unshown, Watcher, interruptible
 from kerasgen.tuners.checkpoints import Checkpoint
-from kerasgen.tuners.first_validation import FirstValidation
 from kerasgen.tuners.metrics_logger import MetricsLogger
 from kerasgen.tuners.notebook_bar import NotebookBar, in_notebook
 from kerasgen.tuners.objective import Objective
@@ -188,7 +187,7 @@ class _Run:
             with recorder.writing(), ExitStack() as until_first_step:
                 until_first_step.enter_context(garbage.put_off())
                 around = partial(outside, trainer, precision)
-                return self._train(trainer, schedule, recorder, saved, around, until_first_step)
+                return self._train(trainer, schedule, recorder, saved, around, until_first_step.close)
 
     def _train(
         self,
@@ -197,7 +196,7 @@ class _Run:
         recorder: Recorder,
         saved: Checkpoint | None,
         around: Callable[[], AbstractContextManager[None]],
-        until_first_step: ExitStack,
+        after_first_step: Callable[[], None],
     ) -> TuneReport:
         job = self.job
         validate = None
@@ -224,28 +223,14 @@ class _Run:
             validate_every=self.settings.validate_every,
             checkpoint_every=self.settings.checkpoint_every,
             sample_every=self.settings.sample_every,
-            after_first_step=until_first_step.close,
+            after_first_step=after_first_step,
         )
         watcher.following = [logger.following(watcher) for logger in job.callbacks if isinstance(logger, MetricsLogger)]
-        product_flops = throughput.matrix_product_flops(self.settings.precision)
-        first = None
         if saved is None and validate is not None:
-            if self._validates_while_tracing() and not (visiting or watcher.following):
-                first = FirstValidation(watcher.measure, recorder.history.validations)
-                trainer.before_first_step = first.finish
-                until_first_step.callback(partial(_set_aside, watcher, first))
-            else:
-                recorder.history.validations.append(watcher.measure())
-        try:
-            recorder.prepare()
-            done = _fit(trainer, self.plan, watcher, visiting, verbose=job.verbose)
-        except Exception:
-            if first is not None and first.error is not None:
-                raise first.error from None
-            raise
-        finally:
-            if first is not None:
-                first.end()
+            recorder.history.validations.append(watcher.measure())
+        product_flops = throughput.matrix_product_flops(self.settings.precision)
+        recorder.prepare()
+        done = _fit(trainer, self.plan, watcher, visiting, verbose=job.verbose)
         if watcher.interrupted and watcher.step < self.plan.steps:
             recorder.wait()
             raise KeyboardInterrupt(
@@ -262,10 +247,6 @@ class _Run:
         for following in watcher.following:
             following.report(report)
         return report
-
-    def _validates_while_tracing(self) -> bool:
-        """Say whether the first weights may be scored in a thread; on JAX Keras takes them away while `fit` runs."""
-        return keras.config.backend() == "tensorflow" and type(self.objective).validate is Objective.validate
 
     def _report(self, watcher: Watcher, done: _Done, product_flops: float, *, resumed_from: int | None) -> TuneReport:
         plan, settings, history, network = self.plan, self.settings, watcher.seen, self.model.network
@@ -307,11 +288,6 @@ class _Run:
             resumed_from=resumed_from,
             checkpoint=None if watcher.checkpoint is None else str(watcher.checkpoint),
         )
-
-
-def _set_aside(watcher: Watcher, first: FirstValidation) -> None:
-    """Don't count as training what the first step waited for."""
-    watcher.aside += first.waited_seconds
 
 
 def _after_steps(measure: Callable[[int], Validation], history: History) -> Validation:
