@@ -7,13 +7,9 @@ the system has no such pages the arrays are NumPy's own.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import mmap
-import sys
-from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,8 +17,6 @@ import numpy.typing as npt
 
 PAGE = 2 << 20
 """Bytes of a huge page, and the least that an array must have for any."""
-
-_HUGEPAGE, _COLLAPSE = 14, 25  # of madvise; Python's mmap doesn't name the second
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -49,31 +43,3 @@ def copy(array: Any) -> npt.NDArray[Any]:
     copied = empty(source.shape, source.dtype)
     np.copyto(copied, source)
     return copied
-
-
-def move(address: int, size: int) -> None:
-    """Move memory that is in use into huge pages, as far as it fills them; its address and content stay.
-
-    Args:
-        address: of the first byte.
-        size: bytes.
-    """
-    first, last = -(-address // PAGE) * PAGE, (address + size) // PAGE * PAGE
-    madvise = _madvise()
-    if madvise is None or last <= first:
-        return
-    # What the system refuses stays in the pages where it is.
-    if madvise(first, last - first, _HUGEPAGE) == 0:
-        madvise(first, last - first, _COLLAPSE)
-
-
-@cache
-def _madvise() -> Callable[[int, int, int], int] | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    try:
-        found: Any = ctypes.CDLL(None).madvise
-    except (AttributeError, OSError):
-        return None
-    found.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    return found  # type: ignore[no-any-return]

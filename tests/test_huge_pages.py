@@ -54,18 +54,6 @@ def test_a_large_array_lies_in_huge_pages_and_goes_with_its_last_view() -> None:
 
 
 @needs_huge_pages
-def test_what_lies_in_small_pages_is_moved_in_place() -> None:
-    backend.use("jax")
-    import jax.numpy as jnp
-
-    array = jnp.arange(6_000_000, dtype=jnp.float32)
-    before = np.array(array)
-    huge_pages.move(array.unsafe_buffer_pointer(), array.nbytes)
-    np.testing.assert_array_equal(array, before)
-    huge_pages.move(array.unsafe_buffer_pointer(), 5)  # less than a page: nothing to do
-
-
-@needs_huge_pages
 def test_weights_of_a_decoder_are_not_copied_once_more() -> None:
     backend.use("jax")
     import jax

@@ -33,7 +33,7 @@ def prepare(
         after_tables: called with all that stands around the layers once it is prepared, before the first is taken.
     """
     tables = {name: value for name, value in weights["embedding"].items() if name != "norm"}
-    embedding = {name: _table(table) for name, table in tables.items()}
+    embedding = {name: jnp.asarray(table) for name, table in tables.items()}
     if "norm" in weights["embedding"]:
         embedding["norm"] = _turned(weights["embedding"]["norm"])
     prepared: Weights = {
@@ -105,15 +105,6 @@ def placed(array: Any) -> Any:
     if jax.default_backend() != "cpu":
         return jnp.asarray(np.array(array, order="C"))
     return jax.device_put(huge_pages.copy(array))  # which takes the memory itself
-
-
-def _table(table: Any) -> Any:
-    """Return a table as an array of JAX's: the array itself if it is one already, on a CPU in huge pages."""
-    if not isinstance(table, jax.Array):
-        return placed(table)
-    if jax.default_backend() == "cpu" and len(table.sharding.device_set) == 1:
-        huge_pages.move(table.unsafe_buffer_pointer(), table.nbytes)
-    return table
 
 
 def _column(vector: Any) -> Any:
