@@ -18,6 +18,8 @@ import numpy.typing as npt
 PAGE = 2 << 20
 """Bytes of a huge page, and the least that an array must have for any."""
 
+_LINE = 16  # numbers of 4 bytes in a line of the cache
+
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Return an array of zeros that begins at a huge page, if it is as large as one.
@@ -41,5 +43,11 @@ def copy(array: Any) -> npt.NDArray[Any]:
     """Return a copy of an array or a view, row by row, in huge pages where it is large enough."""
     source = np.asarray(array)
     copied = empty(source.shape, source.dtype)
-    np.copyto(copied, source)
+    if source.ndim < 2 or source.strides[-1] <= source.strides[-2]:
+        np.copyto(copied, source)
+        return copied
+    # A transposed view: NumPy's copy of it by whole rows reads a line of the cache for each number.
+    for first in range(0, source.shape[-1], _LINE):
+        block = (..., slice(first, first + _LINE))
+        copied[block] = source[block]
     return copied
