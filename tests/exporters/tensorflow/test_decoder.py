@@ -53,7 +53,10 @@ def test_logits_of_texts_that_grow_in_one_batch_are_those_of_transformers(name):
 
     config, weights, right = wanted(name)
     decoder.require_computable(config, len(TOKENS))
-    weights = map_named(kept, decoder.prepare(config, weights))
+    rows = map_named(lambda name, array: kept(name, array).numpy(), decoder.prepare(config, weights))
+    packing = passes.Packing(rows)
+    packed = {name: tf.constant(array) for name, array in packing.packed(rows).items()}
+    weights, traced = packing.unpacked(packed), passes.Passes(config, packing, packed)
     lengths = np.array(LENGTHS, np.int32)
     prompts = np.array([[*TOKENS[:length], *[0] * (max(LENGTHS) - length)] for length in LENGTHS], np.int32)
     more = np.array([[TOKENS[length + n] for length in LENGTHS] for n in range(STEPS)], np.int32)
@@ -61,7 +64,7 @@ def test_logits_of_texts_that_grow_in_one_batch_are_those_of_transformers(name):
     hidden, _ = passes.read(config, weights, tf.constant([TOKENS]))
     np.testing.assert_allclose(decoder.logits(config, weights, hidden, passes.multiply)[0], right, atol=1e-4, rtol=0)
 
-    old, mask, first = passes.prefill(config, weights, prompts, lengths)
+    old, mask, first = traced.prefill(packed, tf.constant(prompts), lengths)
     columns = steps.Columns(tuple(map(tf.linalg.matrix_transpose, old.keys)), old.values)
     columns = columns.padded(rows=2, length=max(LENGTHS) + STEPS)
     given = tf.pad(mask, [[0, 0], [0, STEPS]])
@@ -72,7 +75,7 @@ def test_logits_of_texts_that_grow_in_one_batch_are_those_of_transformers(name):
             old, recent = old.followed_by(recent), passes.empty(config, 2)
             mask = tf.concat([mask, tf.ones((2, step), tf.bool)], axis=1)
         where = tf.constant(lengths + step)
-        logits, recent = passes.advance(config, weights, tf.constant(token), where, old, mask, recent)
+        logits, recent = traced.advance(packed, tf.constant(token), where, old, mask, recent)
         by_rows.append(logits)
         at = max(LENGTHS) + step
         places = tf.range(max(LENGTHS) + STEPS)
