@@ -7,7 +7,9 @@ constructor's call and back, by the constructor's own annotations; it never gues
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import operator
 import os
 import re
 import types
@@ -133,7 +135,14 @@ def fields(kind: type[Any]) -> dict[str, Any]:
         NameError: an annotation names what its module doesn't have when it runs.
     """
     hints = typing.get_type_hints(kind)
-    return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.init}
+    return {f.name: _without_optional(hints[f.name]) for f in dataclasses.fields(kind) if f.init}
+
+
+def _without_optional(hint: Any) -> Any:
+    """Return a hint as people write it: `int | None`, and not `Optional[int]`, which is left where bounds were."""
+    if typing.get_origin(hint) is not typing.Union:
+        return hint
+    return functools.reduce(operator.or_, typing.get_args(hint))
 
 
 def needed(kind: type[Any]) -> list[str]:
