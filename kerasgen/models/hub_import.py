@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from kerasgen import backend, deferred_imports, quiet
+from kerasgen.models import task_classes
 
 _DEFERRED = ("tensorflow", "tensorflow_text")
 _OF_HUBS = ("hf", "kaggle", "modelscope")
@@ -33,6 +34,7 @@ def load() -> ModuleType:
     is_jax = backend.use() == "jax"
     with deferred_imports.IMPORTING:
         if "keras_hub" in sys.modules:
+            task_classes.keep_bases()  # a person may have imported it
             return import_module("keras_hub")
         with deferred_imports.deferring(_stand_ins(_DEFERRED if is_jax else _DEFERRED[1:]) | _of_kaggle()):
             keras_hub = quiet.load("keras_hub")
@@ -40,6 +42,7 @@ def load() -> ModuleType:
             presets: Any = import_module("keras_hub.src.utils.preset_utils")
             presets.tf_registered_schemes = functools.partial(_Schemes, presets.tf_registered_schemes)
             import_module("keras.src.saving.serialization_lib").__dict__["tf"] = _OfSerialization("tensorflow", [])
+        task_classes.keep_bases()
         return keras_hub
 
 
