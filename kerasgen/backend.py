@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias, cast
 
 from kerasgen import cache, deferred_imports, devices, fork_safety, freed_memory, garbage, quiet
@@ -73,7 +72,7 @@ def automatic() -> tuple[Backend, str]:
         return "jax", f"{PROCESSES} is set, and several processes train together on JAX alone"
     if devices.nvidia_gpu():
         return "jax", "JAX measured faster on GPUs"
-    if find_spec("tensorflow") is not None:
+    if deferred_imports.is_installed("tensorflow"):
         return "tensorflow", "TensorFlow measured faster on CPUs"
     return "jax", "TensorFlow, which measured faster on CPUs, is not installed"
 

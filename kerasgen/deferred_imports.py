@@ -111,6 +111,16 @@ def spec_of(name: str) -> ModuleSpec | None:
     return None if spec is None or spec.origin is None else spec
 
 
+def is_installed(name: str) -> bool:
+    """Return whether a package can be imported; where a finder forbids it, or it stands as None among modules, not."""
+    if name in sys.modules:
+        return sys.modules[name] is not None
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 class _Answering(StandIn):
     """Stands for a module of which some attributes are taken while the library is imported, and used later, or never.
 
@@ -161,7 +171,7 @@ def of_keras(backend: str) -> dict[str, ModuleType]:
         made["jax"] = _Answering("jax", None, {"jit": _later("jax", "jit"), "monitoring": monitoring})
         made["jax"].__spec__ = jax
     # Were scikit-learn there, Keras might import it, and it more of SciPy's than one function.
-    if spec_of("scipy") is not None and find_spec("sklearn") is None:
+    if spec_of("scipy") is not None and not is_installed("sklearn"):
         for name, function in (("scipy.sparse", "issparse"), ("scipy.sparse.linalg", "spsolve")):
             made[name] = _Answering(name, [], {function: _later(name, function)})
             made[name].__spec__ = ModuleSpec(name, None, is_package=True)

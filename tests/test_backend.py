@@ -6,8 +6,10 @@ Each fact in a process of its own.
 from __future__ import annotations
 
 import json
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from installing import child
@@ -84,18 +86,41 @@ def test_what_will_train_takes_the_backend_that_trains_faster_unless_one_is_name
 ) -> None:
     monkeypatch.delitem(backend.sys.modules, "keras", raising=False)
     monkeypatch.setattr(devices, "nvidia_gpu", lambda: False)
-    monkeypatch.setattr(backend, "find_spec", lambda name: object())
+    monkeypatch.setattr(backend.deferred_imports, "is_installed", lambda name: True)
     monkeypatch.delenv(backend.VARIABLE, raising=False)
     if variable is not None:
         monkeypatch.setenv(backend.VARIABLE, variable)
     assert backend.choose(argument, trains=True)[0] == chosen
 
 
+class Forbidding:
+    """Raises where TensorFlow is looked for, as people forbid a module."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name.partition(".")[0] == "tensorflow":
+            raise ImportError(f"{name} is not wanted here")
+
+
+@pytest.mark.parametrize("forbids", ["a finder", "the modules"])
+def test_what_will_train_takes_jax_where_tensorflow_may_not_be_imported(
+    monkeypatch: pytest.MonkeyPatch, forbids: str
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("keras", "tensorflow")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(devices, "nvidia_gpu", lambda: False)
+    monkeypatch.delenv(backend.VARIABLE, raising=False)
+    if forbids == "a finder":
+        monkeypatch.setattr(sys, "meta_path", [Forbidding(), *sys.meta_path])
+    else:
+        monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert backend.choose(trains=True)[0] == "jax"
+
+
 def test_processes_that_train_together_are_those_of_jax(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(backend.sys.modules, "keras", raising=False)
     monkeypatch.delenv(backend.VARIABLE, raising=False)
     monkeypatch.setattr(devices, "nvidia_gpu", lambda: False)
-    monkeypatch.setattr(backend, "find_spec", lambda name: object())
+    monkeypatch.setattr(backend.deferred_imports, "is_installed", lambda name: True)
     monkeypatch.setenv(backend.PROCESSES, "2")
     assert backend.choose(trains=True)[0] == "jax"
 
@@ -128,6 +153,7 @@ def test_a_saved_pipeline_is_loaded_to_write_until_it_is_tuned_further(tmp_path:
     saved = str(pipe.save(tmp_path / "saved"))
     code = f"""
 import json
+import sys
 import kerasgen as kg
 from kerasgen import backend, devices
 devices.nvidia_gpu = lambda: False
@@ -348,6 +374,7 @@ def test_what_one_process_compiled_another_one_finds(tmp_path: Path) -> None:
     """Without a word: in the user's cache directory. Here everything is kept, however fast it was compiled."""
     code = """
 import json
+import sys
 from kerasgen import backend
 backend.use("jax")
 import jax

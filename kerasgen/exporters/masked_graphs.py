@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kerasgen import quiet
+from kerasgen.deferred_imports import is_installed
 from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.files import temporary
@@ -131,7 +131,7 @@ def export_saved_model(model: MaskedLanguageModel, path: Path, *, overwrite: boo
 
 def _require(*packages: str) -> None:
     for package in packages:
-        if find_spec(package) is None:
+        if not is_installed(package):
             raise MissingDependencyError(
                 f"A graph that fills masks is written with {package}: pip install 'kerasgen[export]'.",
                 package=package,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from kerasgen.deferred_imports import is_installed
 from kerasgen.errors import ExportArgumentError, ExportError, ModelError
 from kerasgen.exporters import masked_graphs
 from kerasgen.exporters.base import Artefact, Exporter
@@ -153,7 +153,7 @@ def _prove(model: MaskedLanguageModel, directory: Path, name: str, dtype: str) -
     ids[:, 0], ids[:, -1] = tokenizer.start_token_id, tokenizer.end_token_id
     ids[:, 1 : length - 1 : 3] = model.mask_token_id
     reader = name
-    if name == "transformers" and (find_spec("transformers") is None or find_spec("torch") is None):
+    if name == "transformers" and not (is_installed("transformers") and is_installed("torch")):
         reader = "kerasgen"
     with temporary.folder() as folder:
         job = {"path": str(directory), "backend": backend.running(), "reader": reader, "ids": ids.tolist()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def engine_of(model: LanguageModel) -> JaxEngine:
 def state_of(model: LanguageModel) -> tuple[Any, ...]:
     """Return a state that changes whenever a weight does.
 
-    On JAX it is what stands for each variable, on TensorFlow a view of its numbers; where there is none, sums of bits.
+    On JAX it is what stands for each variable, on TensorFlow a view of its numbers; where there is none, a checksum.
     """
     import keras
 
@@ -129,15 +130,17 @@ def state_of(model: LanguageModel) -> tuple[Any, ...]:
     states: list[Any] = [None] * len(variables)
     if kind == "tensorflow":
         states = [tensorflow_views.view(variable) for variable in variables]
-    return tuple(_sums(variable) if known is None else known for variable, known in zip(variables, states, strict=True))
+    return tuple(
+        _checksum(variable) if known is None else known for variable, known in zip(variables, states, strict=True)
+    )
 
 
-def _sums(variable: Any) -> tuple[int, int]:
+def _checksum(variable: Any) -> tuple[int, int]:
+    """Return what a variable's bytes come to, of which the same ones in another order come to something else."""
     import keras
 
-    words = np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value)).reshape(-1).view(np.uint8)
-    words = words[: len(words) // 4 * 4].view(np.uint32)
-    return int(words.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(words)) if len(words) else 0
+    numbers = np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value)).reshape(-1).view(np.uint8)
+    return zlib.crc32(numbers), int(numbers[: len(numbers) // 4 * 4].view(np.uint32).sum(dtype=np.uint64))
 
 
 def is_same(state: tuple[Any, ...] | None, other: tuple[Any, ...]) -> bool:

@@ -192,7 +192,7 @@ def _fill(xp: Any, above: Any, at_edge: Any, room: Any) -> Any:
 
 def _ordered(xp: Any, values: Any) -> Any:
     """Int32 that are ordered as the float32 `values` are; -0 and 0 are one."""
-    bits = xp.view(values + 0.0, "int32")
+    bits = xp.view(xp.where(values == 0, 0.0, values), "int32")  # XLA leaves a sum with 0 out, and -0 as it is
     return xp.where(bits < 0, xp.bitwise_xor(bits, xp.full_like(bits, 0x7FFFFFFF)), bits)
 
 

@@ -154,7 +154,29 @@ def _stepped(model: LanguageModel, _: Path) -> None:
     optimizer.apply([keras.ops.ones(variable.shape) * 0.3 * (-1) ** n for n, variable in enumerate(variables)])
 
 
+def _permuted(model: LanguageModel, _: Path) -> None:
+    """Give rows of the table to other tokens; the numbers in it are the same ones."""
+    table = model.backbone.token_embedding.embeddings
+    table.assign(keras.ops.convert_to_numpy(table)[::-1])
+
+
+def _permuted_by_rows(model: LanguageModel, folder: Path) -> None:
+    """The same as TensorFlow writes the gradients of single rows, after which the table has no view."""
+    if keras.config.backend() != "tensorflow":
+        _permuted(model, folder)
+        return
+    import tensorflow as tf
+
+    table = model.backbone.token_embedding.embeddings
+    numbers = keras.ops.convert_to_numpy(table)
+    table.value.scatter_update(tf.IndexedSlices(tf.constant(numbers[:1]), tf.constant([0])))
+    _logprob(model, [5, 6, 7, 8])
+    table.value.scatter_update(tf.IndexedSlices(tf.constant(numbers[::-1]), tf.range(len(numbers))))
+
+
 CHANGES: dict[str, Callable[[LanguageModel, Path], object]] = {
+    "rows in another order": _permuted,
+    "rows in another order, row by row": _permuted_by_rows,
     "load_weights": _loaded,
     "an optimizer": _stepped,
     "merged adapters": _merged,

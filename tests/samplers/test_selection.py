@@ -28,6 +28,7 @@ def rows_of(kind: str) -> np.ndarray:
         "normal": lambda: rng.normal(scale=3, size=shape),
         "of few values": lambda: rng.integers(-3, 4, shape) * 0.5,
         "all equal": lambda: np.zeros(shape),
+        "zeros of both signs": lambda: np.where(rng.random(shape) < 0.5, 0.0, -0.0),
         "falling": lambda: np.tile(np.linspace(9, -9, SIZE), (4, 1)),
         "mostly excluded": lambda: np.where(rng.random(shape) < 0.99, NEVER, rng.normal(size=shape)),
         "of all sizes": lambda: np.exp(rng.uniform(-60, 60, shape)) * rng.choice([-1, 1], shape),
@@ -36,7 +37,17 @@ def rows_of(kind: str) -> np.ndarray:
     return np.asarray(drawn[kind](), dtype=np.float32)
 
 
-KINDS = ["even", "normal", "of few values", "all equal", "falling", "mostly excluded", "of all sizes", "far below"]
+KINDS = [
+    "even",
+    "normal",
+    "of few values",
+    "all equal",
+    "zeros of both signs",
+    "falling",
+    "mostly excluded",
+    "of all sizes",
+    "far below",
+]
 
 
 def graph_of(where: str) -> tuple[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import re
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from kerasgen.bounds import NonNegativeFloat, PositiveInt
+from kerasgen.deferred_imports import is_installed
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter, check_bounds
 from kerasgen.exporters.gguf.dtypes import BLOCK, DTYPES, IN_BLOCKS
@@ -112,7 +112,7 @@ class GgufExporter(Exporter):
         config = gguf_settings.check(architecture, replace(config, max_sequence_length=longest))
         comparison.require_positions(longest)
         comparison.require_finite(model)
-        if importlib.util.find_spec("gguf") is None:
+        if not is_installed("gguf"):
             raise MissingDependencyError(
                 "The exporter 'gguf' needs the package gguf: pip install 'kerasgen[gguf]'.",
                 package="gguf",

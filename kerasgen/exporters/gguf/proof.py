@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
+from kerasgen.deferred_imports import is_installed
 from kerasgen.errors import ExportError
 from kerasgen.exporters import progress
 from kerasgen.exporters.gguf import file_format as gguf_file
@@ -189,7 +189,7 @@ def _first_and_longest(prompts: Sequence[Sequence[int]]) -> list[int]:
 
 def runs_llama_cpp() -> bool:
     """Return whether llama.cpp is installed."""
-    return importlib.util.find_spec("xllamacpp") is not None
+    return is_installed("xllamacpp")
 
 
 def prove(

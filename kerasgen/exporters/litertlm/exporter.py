@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kerasgen.bounds import NonNegativeFloat
 from kerasgen.corpora.base import Conversation
+from kerasgen.deferred_imports import is_installed
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter
 from kerasgen.exporters.litertlm import bundle
@@ -94,7 +94,7 @@ class LiteRtLmExporter(Exporter):
         model = replace(model, tokenizer=tokenizer)
         require_held(tokenizer, "litertlm", added_tokens=True, end_tokens=True)
         for package in ("litert_lm", "litert_lm_builder"):
-            if importlib.util.find_spec(package) is None:
+            if not is_installed(package):
                 raise MissingDependencyError(
                     f"The exporter 'litertlm' needs {package}: pip install 'kerasgen[litertlm]'.",
                     package=package,

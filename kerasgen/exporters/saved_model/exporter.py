@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kerasgen import quiet
 from kerasgen.bounds import FiniteFloat, PositiveInt
+from kerasgen.deferred_imports import is_installed
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter, check_bounds
 from kerasgen.exporters.exportable_samplers import BEAM, token_sampler
@@ -109,7 +109,7 @@ class SavedModelExporter(Exporter):
         carried = held or held_beside(tokenizer)
         if config is None:
             self._check_other(model)
-        if find_spec("tensorflow") is None:
+        if not is_installed("tensorflow"):
             raise MissingDependencyError(
                 "A SavedModel is written with TensorFlow: pip install 'kerasgen[tensorflow]'.",
                 package="tensorflow",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from kerasgen import quiet
 from kerasgen.bounds import Bounds, NonNegativeFloat, NonNegativeInt
+from kerasgen.deferred_imports import is_installed
 from kerasgen.errors import ExportArgumentError, ExportError, MissingDependencyError
 from kerasgen.exporters.base import Artefact, Exporter, check_bounds
 from kerasgen.exporters.exportable_samplers import token_sampler
@@ -324,11 +325,9 @@ def _write_tokenizer(stage: Path, tokenizer: FileTokenizer) -> None:
 
 
 def _require_converter(*, quantizer: bool) -> None:
-    from importlib.util import find_spec
-
     needed = ["tensorflow", "ai_edge_litert", *(["litert_quantizer"] if quantizer else [])]
     for package in needed:
-        if find_spec(package) is None:
+        if not is_installed(package):
             raise MissingDependencyError(
                 f"Exporting to TFLite needs {package}: pip install 'kerasgen[export]'.", package=package, extra="export"
             )

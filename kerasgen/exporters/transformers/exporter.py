@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen.bounds import PositiveInt
 from kerasgen.decoder.config import DecoderConfig
+from kerasgen.deferred_imports import is_installed
 from kerasgen.errors import ExportArgumentError, ExportError, ModelArgumentError
 from kerasgen.exporters.base import Artefact, Exporter, check_bounds
 from kerasgen.files import temporary
@@ -292,7 +292,7 @@ def _prove_in_transformers(tokenizer: Tokenizer, job: Mapping[str, Any], read: R
     from kerasgen.exporters import progress
     from kerasgen.exporters.parity import comparison, worker
 
-    if importlib.util.find_spec("transformers") is None or importlib.util.find_spec("torch") is None:
+    if not (is_installed("transformers") and is_installed("torch")):
         return None
     start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
     texts = comparison.encodable(tokenizer, texts_of(tokenizer))
