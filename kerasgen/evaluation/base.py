@@ -289,6 +289,8 @@ def held_out_notes(evaluation: Evaluation, report: TuneReport) -> tuple[str, ...
     ways = []
     if last.documents and last.documents != evaluation.documents:
         ways.append(f"on {last.documents:,} of the {evaluation.documents:,} documents")
+    elif last.tokens and last.tokens != evaluation.tokens:
+        ways.append(f"on {last.tokens:,} of the {evaluation.tokens:,} tokens")
     if report.sequence_length != evaluation.sequence_length:
         ways.append(f"in rows of {report.sequence_length} tokens, where evaluate took {evaluation.sequence_length}")
     if report.precision != evaluation.precision:

@@ -140,7 +140,7 @@ def _checksum(variable: Any) -> tuple[int, int]:
     import keras
 
     numbers = np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value)).reshape(-1).view(np.uint8)
-    return zlib.crc32(numbers), int(numbers[: len(numbers) // 4 * 4].view(np.uint32).sum(dtype=np.uint64))
+    return zlib.crc32(numbers.data), int(numbers[: len(numbers) // 4 * 4].view(np.uint32).sum(dtype=np.uint64))
 
 
 def is_same(state: tuple[Any, ...] | None, other: tuple[Any, ...]) -> bool:

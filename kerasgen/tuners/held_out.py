@@ -18,9 +18,9 @@ _SEED = 0  # not the run's seed, so that runs with different seeds are compared 
 def sampled(held_out: EncodedDocuments, tokens: int | None) -> EncodedDocuments:
     """Return documents of at most so many target tokens together, the same ones at each call, in their order.
 
-    They are drawn at random, each as likely as any other, until one would be too many. If the first one drawn is longer
-    than that by itself, it is taken as far as it goes, with as many of its characters as its share of tokens has; of
-    one with parts, its end is taken.
+    They are drawn at random, each as likely as any other, until one would be too many. If those before it have less
+    than half of the tokens together, it is taken as far as there is room, with as many of its characters as its share
+    of tokens has; of one with parts, its end is taken.
 
     Args:
         held_out: the documents; one of which nothing is learned is never drawn.
@@ -33,16 +33,20 @@ def sampled(held_out: EncodedDocuments, tokens: int | None) -> EncodedDocuments:
     order = np.random.default_rng(_SEED).permutation(len(held_out))
     order = order[learned[order] > 0]
     fitting = int(np.searchsorted(np.cumsum(computed[order]), tokens, side="right"))
-    chosen = np.sort(order[:fitting]).tolist() if fitting else [int(order[0])]
+    room = tokens - int(computed[order[:fitting]].sum())
+    shortened = int(order[fitting]) if fitting < len(order) and 2 * room > tokens else None
+    chosen = np.sort(order[: fitting + (shortened is not None)]).tolist()
     ids = [held_out[n] for n in chosen]
     characters = [int(held_out.characters[n]) for n in chosen]
     of_each = [None if parts is None else parts.of_document(n) for n in chosen]
-    if not fitting:
-        ids[0] = ids[0][: tokens + 1] if parts is None else ids[0][-tokens - 1 :]
-        if of_each[0] is not None:
-            of_each[0] = of_each[0].last(tokens + 1)
-        part = encoding.of_documents(ids, [0], of_each)
-        characters[0] = max(1, round(characters[0] * part.targets / int(learned[chosen[0]])))
+    if shortened is not None:
+        at = chosen.index(shortened)
+        ids[at] = ids[at][: room + 1] if parts is None else ids[at][-room - 1 :]
+        of_last = of_each[at]
+        if of_last is not None:
+            of_each[at] = of_last.last(room + 1)
+        part = encoding.of_documents([ids[at]], [0], [of_each[at]])
+        characters[at] = max(1, round(characters[at] * part.targets / int(learned[shortened])))
     return encoding.of_documents(ids, characters, of_each)
 
 

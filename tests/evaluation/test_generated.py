@@ -400,6 +400,9 @@ def test_evaluate_says_why_its_figure_is_not_fits(tuned):
     assert f"on {last.documents} of the 100 documents" in note
     assert f"in rows of {report.sequence_length} tokens, where evaluate took 7" in note
     assert f"in {report.precision}, where evaluate took float16" in note
+    longer = dataclasses.replace(other, documents=last.documents, tokens=5_000_000)
+    (note,) = held_out_notes(longer, report)
+    assert f"on {last.tokens:,} of the 5,000,000 tokens" in note
 
 
 @pytest.mark.one_backend

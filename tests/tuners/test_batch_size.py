@@ -122,6 +122,16 @@ class TestValidations:
         assert found[0].tolist() == book[0][:101].tolist()
         assert found.characters[0] == pytest.approx(book.characters[0] * 100 / book.targets, abs=1)
 
+    @pytest.mark.parametrize("count", range(1, 9))
+    def test_few_tokens_before_a_document_that_is_too_long_are_not_all(self, count: int) -> None:
+        from kerasgen.tuners.held_out import sampled
+
+        books = documents_of([range(n, n + (20 if n % 2 else 9_000)) for n in range(1, count + 2)])
+        found = sampled(books, 1_000)
+        assert 500 < found.targets <= 1_000
+        whole = {tuple(ids.tolist()) for ids in books}
+        assert sum(tuple(ids.tolist()) not in whole for ids in found) == 1
+
     def test_the_standard_error_is_what_resampling_the_documents_gives(self) -> None:
         """Bootstrap: the spread of the figure over samples drawn from the documents with replacement."""
         from kerasgen.models.scoring import Scores
