@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -99,6 +101,15 @@ def penalized(logits: Any, seen: Any, shared: dict[str, Any]) -> Any:
     return logits if seen is None else arithmetic.penalize(XP, logits, seen, shared["penalty"])
 
 
+_NUMBERS = itertools.count()
+_KNOWN: weakref.WeakKeyDictionary[type[TokenSampler], int] = weakref.WeakKeyDictionary()
+
+
+def _number_of(kind: type[TokenSampler]) -> int:
+    """Return a number of a class that no other has, such as one of its name that a notebook's cell defines again."""
+    return _KNOWN.setdefault(kind, next(_NUMBERS))
+
+
 def choosing(spec: TokenSampler, tokenizer: Tokenizer, *, logprobs: bool = True) -> tuple[str, Callable[..., Any]]:
     """Return a name, and the function that chooses from logits.
 
@@ -145,7 +156,7 @@ def choosing(spec: TokenSampler, tokenizer: Tokenizer, *, logprobs: bool = True)
         return token, logits[row, token] - total, good, seen, state
 
     further = ("" if penalizes(spec) else " without penalty") + ("" if logprobs else " without logprobs")
-    return f"choose {kind.__module__}.{kind.__qualname__}{further}", choose
+    return f"choose {kind.__qualname__} {_number_of(kind)}{further}", choose
 
 
 def stepping(

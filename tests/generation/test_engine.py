@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from kerasgen.generation.jax_session import JaxSession
 from kerasgen.generation.keras_engine import KerasEngine
 from kerasgen.generation.prompt import Prompt
 from kerasgen.models.base import LanguageModel
+from kerasgen.samplers.base import TokenSampler
 from kerasgen.samplers.lookahead import Beam, Contrastive
 from kerasgen.samplers.sampling import Greedy, MinP, Random, TopK, TopP
 
@@ -87,6 +88,30 @@ def test_new_weights_compile_nothing() -> None:
     after = generate(model, ["the"], sampler=Greedy(), max_new_tokens=8)
     assert after == generate(tiny_gpt2(seed=6), ["the"], sampler=Greedy(), max_new_tokens=8) != before
     assert engine_of(model).compilations == compiled
+
+
+@pytest.mark.one_backend
+def test_a_sampler_that_is_defined_again_under_its_name_is_the_new_one(gpt2: LanguageModel) -> None:
+    """As where a notebook's cell runs a second time."""
+
+    def defined(sign: int) -> TokenSampler:
+        class Signed(TokenSampler):
+            draws: ClassVar[bool] = False
+            inputs: ClassVar[tuple[str, ...] | None] = ()
+
+            def choose(self, xp: Any, logits: Any, uniforms: Any) -> Any:
+                return xp.argmax(sign * logits, axis=-1)
+
+        return Signed()
+
+    def written(sign: int) -> Any:
+        return generate_ids(gpt2, [[5, 6, 7]], sampler=defined(sign), max_new_tokens=4, valid_utf8=False)[0][
+            0
+        ].token_ids
+
+    likeliest, least = written(1), written(-1)
+    assert least != likeliest
+    assert written(1) == likeliest
 
 
 @pytest.mark.one_backend
