@@ -115,7 +115,7 @@ def choose(backend: str | None = None, *, trains: bool = False) -> tuple[Backend
             if backend
             else f"{VARIABLE} says so"
             if asked
-            else "no training was asked for when it started"
+            else "it starts sooner than TensorFlow, and no training was asked for"
         )
     if now is not None and now != chosen:
         _known(now, chosen)

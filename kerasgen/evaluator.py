@@ -23,7 +23,7 @@ from kerasgen.keywords import checked
 from kerasgen.models.base import MaskedLanguageModel, ModelSource, WeightsDtype
 from kerasgen.reports.of_pipeline import RunReport
 from kerasgen.tokens.base import Tokenizer
-from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.report import TuneReport
 
 if TYPE_CHECKING:
     from kerasgen.tokens.corpus_scan import Survey

@@ -36,8 +36,9 @@ from kerasgen.models import resolving as models_resolving
 from kerasgen.models.base import LanguageModel, MaskedLanguageModel, ModelSource, WeightsDtype
 from kerasgen.models.hub import Hub
 from kerasgen.models.live import Live
-from kerasgen.tuners.base import FineTuner, TuneReport, check_fit
+from kerasgen.tuners.base import FineTuner, check_fit
 from kerasgen.tuners.base_weights import Provenance
+from kerasgen.tuners.report import TuneReport
 
 if TYPE_CHECKING:
     from kerasgen.tokens.corpus_scan import Survey

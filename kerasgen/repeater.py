@@ -11,7 +11,7 @@ from kerasgen.errors import ArgumentError, RecipeError
 from kerasgen.keywords import checked
 from kerasgen.manifests import contents as manifests
 from kerasgen.publishing.publisher import Publisher
-from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.report import TuneReport
 
 if TYPE_CHECKING:
     from kerasgen.estimates.estimate import Estimate

@@ -25,7 +25,7 @@ from kerasgen.models.base import ModelSource, WeightsDtype
 from kerasgen.models.gguf import Gguf
 from kerasgen.models.hub import Hub
 from kerasgen.models.live import Live
-from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.report import TuneReport
 from kerasgen.tuners.settings import GONE
 
 if TYPE_CHECKING:

@@ -105,7 +105,7 @@ class TestTheReport:
         report = tuner.tune(model, train, encode(model.tokenizer, texts(3)), seed=0, directory=tmp_path, verbose=0)
         assert report.precision == "float32"
         assert report.reasons["precision"] == "the processor has no instructions for bfloat16"
-        assert f"backend: {report.backend}, for " in str(report)
+        assert f"backend: {report.backend}, because " in str(report)
         assert len(report.accuracies) == report.steps
         assert 0 <= report.accuracy <= 1
         assert report.padding == pytest.approx(1 - report.fill)

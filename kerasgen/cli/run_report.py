@@ -87,7 +87,7 @@ def _read(source: Path) -> Any:
     Raises:
         ArgumentError: there is none.
     """
-    from kerasgen.tuners.base import TuneReport
+    from kerasgen.tuners.report import TuneReport
 
     if locations.look(source).kind == "artefact":
         raise ArgumentError(

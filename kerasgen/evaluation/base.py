@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerasgen.tuners.base import TuneReport
+    from kerasgen.tuners.report import TuneReport
 
 NEW_TOKENS = 96  # of a text that is written to be examined, at most
 PSEUDO_LIKELIHOOD = (

@@ -13,7 +13,7 @@ from kerasgen.errors import ArgumentError, KerasgenError, MissingDependencyError
 from kerasgen.evaluation import diversity, overlap
 from kerasgen.files import staging
 from kerasgen.files.path_arguments import path_argument
-from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.report import TuneReport
 
 _SMOOTHED = 50
 

@@ -14,7 +14,7 @@ from kerasgen.recipes import writing
 if TYPE_CHECKING:
     from kerasgen.tokens.corpus_scan import Surveyed
     from kerasgen.tokens.store import StoredCorpus
-    from kerasgen.tuners.base import TuneReport
+    from kerasgen.tuners.report import TuneReport
 
 LARGEST_RECIPE: Final = 1 << 20
 """Characters of a recipe that a manifest holds at most; texts that were given in Python may be more."""

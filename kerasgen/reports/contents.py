@@ -11,7 +11,7 @@ from kerasgen.exporters.base import Artefact
 from kerasgen.reports import curves, surprise
 from kerasgen.reports.figures import Cell, Figure, brief, duration, megabytes, named_value, number, percent
 from kerasgen.terminal import visible
-from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.report import TuneReport
 
 SAMPLES: Final = 10
 COPIES: Final = 6

@@ -9,7 +9,7 @@ from typing import Any, Final
 from kerasgen.evaluation.plotting import bits_per_character
 from kerasgen.reports import charts
 from kerasgen.reports.charts import Chart, Line
-from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.report import TuneReport
 
 _DOTS: Final = 60  # points of a curve that are marked, at most
 

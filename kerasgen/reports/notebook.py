@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kerasgen.evaluation.base import Evaluation, TextScore, Writing
     from kerasgen.exporters.base import Artefact
     from kerasgen.generation.api import GeneratedText
-    from kerasgen.tuners.base import TuneReport
+    from kerasgen.tuners.report import TuneReport
 
 _TEXTS: Final = 4
 _TOKENS: Final = 300

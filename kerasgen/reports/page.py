@@ -23,7 +23,7 @@ from kerasgen.files import staging
 from kerasgen.files.path_arguments import path_argument
 from kerasgen.reports import charts, contents, curves, figures, surprise
 from kerasgen.reports.words import LANGUAGES, language_of_words
-from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.report import TuneReport
 
 _SUFFIXES = (".html", ".htm")
 _PLACES = ("path", "preset", "name")

@@ -18,7 +18,8 @@ from kerasgen.testing.example_model import small_model
 from kerasgen.testing.values import PluginContract, renamed
 from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
 from kerasgen.tuners import REGISTRY
-from kerasgen.tuners.base import FineTuner, TuneReport
+from kerasgen.tuners.base import FineTuner
+from kerasgen.tuners.report import TuneReport
 
 SEED = 3
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kerasgen.errors import TuneArgumentError
 from kerasgen.plugins import Registry
-from kerasgen.tuners.base import FineTuner, TextSample, TuneReport, Validation
+from kerasgen.tuners.base import FineTuner
+from kerasgen.tuners.report import TextSample, TuneReport, Validation
 
 REGISTRY: Registry[FineTuner] = Registry(
     "kerasgen.tuners", contract="kerasgen.tuners.base:FineTuner", noun="tuner", error=TuneArgumentError

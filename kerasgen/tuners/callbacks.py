@@ -23,8 +23,8 @@ from kerasgen.errors import NonFiniteLossError
 from kerasgen.models import tensorflow_views
 from kerasgen.terminal import show
 from kerasgen.tuners import optimizer
-from kerasgen.tuners.base import TextSample, Validation
 from kerasgen.tuners.metrics_logger import Following
+from kerasgen.tuners.report import TextSample, Validation
 
 STEP_LOGS = ("step_loss", "step_accuracy")
 FURTHER_LOGS = {"step_router_loss": "router_losses", "step_margin": "margins"}

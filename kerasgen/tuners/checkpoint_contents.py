@@ -18,7 +18,7 @@ from kerasgen.errors import CheckpointError
 from kerasgen.files import staging
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tuners import checkpoints, sharded_arrays, sharding
-from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.report import TuneReport
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.snapshot import Snapshot
 from kerasgen.tuners.trainer import Trainer

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from kerasgen.bounds import Bounds, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from kerasgen.errors import TuneArgumentError
-from kerasgen.tuners.base import TuneJob, TuneReport
+from kerasgen.tuners.base import TuneJob
 from kerasgen.tuners.lora import LoraTuner
+from kerasgen.tuners.report import TuneReport
 
 if TYPE_CHECKING:
     from kerasgen.corpora.base import Document

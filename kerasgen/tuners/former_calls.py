@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any, ParamSpec
 
 from kerasgen import deprecations
-from kerasgen.tuners.base import TuneJob, TuneReport
+from kerasgen.tuners.base import TuneJob
+from kerasgen.tuners.report import TuneReport
 
 P = ParamSpec("P")
 

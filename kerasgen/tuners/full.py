@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from kerasgen.tuners.base import TuneJob, TuneReport
+from kerasgen.tuners.base import TuneJob
+from kerasgen.tuners.report import TuneReport
 from kerasgen.tuners.settings import GradientTuner
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from kerasgen.models.scoring import Scores
 from kerasgen.tokens import encoding
 from kerasgen.tokens.encoding import EncodedDocuments
-from kerasgen.tuners.base import Validation
+from kerasgen.tuners.report import Validation
 
 _SEED = 0  # not the run's seed, so that runs with different seeds are compared on the same documents
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen.bounds import PositiveFloat, PositiveInt
 from kerasgen.errors import TuneArgumentError
-from kerasgen.tuners.base import TuneJob, TuneReport
+from kerasgen.tuners.base import TuneJob
+from kerasgen.tuners.report import TuneReport
 from kerasgen.tuners.settings import GradientTuner
 
 if TYPE_CHECKING:

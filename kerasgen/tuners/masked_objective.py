@@ -19,10 +19,11 @@ from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.masked_packing import EDGES, masked_block, pack_masked
 from kerasgen.tokens.packing import Packing, Rows
 from kerasgen.tuners import held_out, sharding
-from kerasgen.tuners.base import TuneJob, Validation
+from kerasgen.tuners.base import TuneJob
 from kerasgen.tuners.masking import MaskedTokens, Masking
 from kerasgen.tuners.objective import Objective, schedule_of
 from kerasgen.tuners.plan import Batches, Plan
+from kerasgen.tuners.report import Validation
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.trainer import Trainer
 

@@ -14,8 +14,8 @@ from kerasgen.errors import TuneArgumentError
 from kerasgen.keywords import Checked
 
 if TYPE_CHECKING:
-    from kerasgen.tuners.base import TuneReport, Validation
     from kerasgen.tuners.callbacks import Watcher
+    from kerasgen.tuners.report import TuneReport, Validation
 
 STEP_FIGURES = {"losses": "loss", "accuracies": "accuracy", "router_losses": "router_loss", "margins": "margin"}
 """The lists of a history, and the name that one of its numbers is logged by."""

@@ -16,9 +16,10 @@ from kerasgen.models.scoring import score
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.packing import pack
 from kerasgen.tuners import held_out, sharding
-from kerasgen.tuners.base import TuneJob, Validation
+from kerasgen.tuners.base import TuneJob
 from kerasgen.tuners.checkpoints import Checkpoint
 from kerasgen.tuners.plan import Plan
+from kerasgen.tuners.report import Validation
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.trainer import Trainer
 

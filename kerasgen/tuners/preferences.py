@@ -29,13 +29,14 @@ from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tokens.pairs import PairRows, pack_pairs
 from kerasgen.tokens.store import StoredDocuments
 from kerasgen.tuners import adapters, checkpoints, held_out, sharding
-from kerasgen.tuners.base import TuneJob, Validation
+from kerasgen.tuners.base import TuneJob
 from kerasgen.tuners.checkpoints import Checkpoint
 from kerasgen.tuners.objective import Objective, schedule_of
 from kerasgen.tuners.pair_plan import PairPlan
 from kerasgen.tuners.pair_trainer import PairTrainer, read_pairs
 from kerasgen.tuners.plan import Plan
 from kerasgen.tuners.preference_losses import WITHOUT_REFERENCE, PreferenceLoss
+from kerasgen.tuners.report import Validation
 from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.trainer import Trainer
 

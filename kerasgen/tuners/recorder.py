@@ -21,8 +21,8 @@ from kerasgen.errors import CheckpointError
 from kerasgen.files import staging
 from kerasgen.tuners import checkpoint_contents, checkpoints, sharded_arrays, sharding
 from kerasgen.tuners.background_writer import BackgroundWriter
-from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.callbacks import History
+from kerasgen.tuners.report import TuneReport
 from kerasgen.tuners.snapshot import Snapshot
 from kerasgen.tuners.trainer import Trainer
 

@@ -18,7 +18,8 @@ from kerasgen.files.path_arguments import path_argument
 from kerasgen.models.base import LanguageModel
 from kerasgen.tokens.encoding import EncodedDocuments
 from kerasgen.tuners import checkpoint_contents, sharding
-from kerasgen.tuners.base import FineTuner, TuneReport
+from kerasgen.tuners.base import FineTuner
+from kerasgen.tuners.report import TuneReport
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from kerasgen.tuners import (
     user_callbacks,
     validation,
 )
-from kerasgen.tuners.base import TuneJob, TuneReport, Validation
+from kerasgen.tuners.base import TuneJob
 from kerasgen.tuners.callbacks import MOST_UNREAD, History, OneRun, Unshown, Watcher, interruptible
 from kerasgen.tuners.checkpoints import Checkpoint
 from kerasgen.tuners.metrics_logger import MetricsLogger
@@ -40,6 +40,7 @@ from kerasgen.tuners.notebook_bar import NotebookBar, in_notebook
 from kerasgen.tuners.objective import Objective
 from kerasgen.tuners.plan import Plan
 from kerasgen.tuners.recorder import Recorder, checkpoint_to_resume
+from kerasgen.tuners.report import TuneReport, Validation
 from kerasgen.tuners.run_directory import alone_together
 from kerasgen.tuners.schedule import OfEachStep, WarmUpAndDecay
 from kerasgen.tuners.settings import GradientTuner

@@ -22,7 +22,7 @@ from kerasgen.tokens.vocabulary_cache import (
     candidate_vocabularies,
     tokens_per_character,
 )
-from kerasgen.tuners.base import TuneReport
+from kerasgen.tuners.report import TuneReport
 
 # `auto` extends if that makes texts at least a quarter shorter, else trims if that saves a tenth of the weights.
 SHORTER = 0.75
