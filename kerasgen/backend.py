@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, cast
 
-from kerasgen import cache, deferred_imports, devices, fork_safety, freed_memory, garbage, quiet
+from kerasgen import cache, compiled_loops, deferred_imports, devices, fork_safety, freed_memory, garbage, quiet
 from kerasgen.errors import ArgumentError, BackendError
 from kerasgen.keywords import meant
 
@@ -176,7 +177,8 @@ def _use(backend: str | None, why: str | None) -> Backend:
         os.environ.setdefault(ONEDNN, "1")
     try:
         seldom_used = deferred_imports.of_keras(chosen)
-        with garbage.put_off(), deferred_imports.IMPORTING, deferred_imports.deferring(seldom_used):
+        kept = compiled_loops.used() if chosen == "tensorflow" else nullcontext()
+        with garbage.put_off(), deferred_imports.IMPORTING, deferred_imports.deferring(seldom_used), kept:
             quiet.load("keras")
         import keras
     except ImportError as cause:

@@ -26,6 +26,7 @@ KINDS: Final = {
     "vocabularies": "vocabularies fitted to corpora",
     "engines": "models as LiteRT runs them",
     "jax": "programs that JAX compiled",
+    "xla": "programs that TensorFlow compiled",
 }
 """The folders of the cache, with what lies in each. All of it is made again when it is needed."""
 
@@ -53,8 +54,16 @@ def kept(path: Path | None, make: Callable[[], dict[str, Any]], *, again: str) -
         make: makes the object.
         again: what is done next time if the file can't be written, for a warning.
     """
-    if path is None:
-        return make()
+    found = None if path is None else read(path)
+    if path is None or found is not None:
+        return make() if found is None else found
+    made = make()
+    write(path, made, again=again)
+    return made
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object that `write` wrote, or None where nothing is or it is damaged."""
     try:
         record = limits.read_json(path)
         content = record["content"]
@@ -63,12 +72,15 @@ def kept(path: Path | None, make: Callable[[], dict[str, Any]], *, again: str) -
         _log.warning("%s is damaged, and is written anew.", path)
     except (OSError, ValueError, KeyError, TypeError):  # nothing is there, or nothing that can be read
         pass
-    made = make()
+    return None
+
+
+def write(path: Path, content: dict[str, Any], *, again: str) -> None:
+    """Write a JSON object and its SHA-256, whole or not at all; see `kept`."""
     try:
-        staging.replace(path, json.dumps({"sha256": _digest(made), "content": made}, allow_nan=False))
+        staging.replace(path, json.dumps({"sha256": _digest(content), "content": content}, allow_nan=False))
     except OSError as cause:
         _log.warning("%s can't be written, so %s next time: %s", path, again, cause)
-    return made
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from kerasgen import corpora, models, samplers, tuners
@@ -157,10 +160,13 @@ class Repeater(Publisher):
 
     def _survey(self, *, show: bool) -> Survey:
         """Return a survey that reads the corpus once, for all that its texts decide."""
-        from kerasgen.tokens import store
+        from kerasgen.tokens import corpus_scan, store
 
         corpus = self._corpus()
-        return store.surveying(corpus.documents, held_out=corpus.division, show=show)
+        division = corpus.division
+        digits = hashlib.sha256(json.dumps(division.key, allow_nan=False).encode()).hexdigest()[:16]
+        noted = partial(corpus.noted, f"{corpus_scan.VERSION}-survey-{digits}")
+        return store.surveying(corpus.documents, held_out=division, show=show, noted=noted)
 
     def _recorded(
         self, report: TuneReport, survey: Survey, weights_digest: str, changed_before: str

@@ -53,6 +53,20 @@ def path_of(directory: Path, key: Any) -> Path:
     return directory / FOLDER / f"{digits}.json"
 
 
+def is_whole(path: Path) -> bool:
+    """Return whether a file is there and holds what `write` wrote."""
+    try:
+        return _content(path.read_bytes()) is not None
+    except OSError:
+        return False
+
+
+def _content(data: bytes) -> bytes | None:
+    """Return the bytes behind a file's digest, or None where they are others than were written."""
+    digest, _, content = data.partition(b"\n")
+    return content if hashlib.sha256(content).hexdigest().encode() == digest else None
+
+
 def read(path: Path) -> tuple[list[Document], CorpusTally] | None:
     """Return what `write` wrote, or None where nothing is or it is damaged."""
     try:
@@ -60,8 +74,8 @@ def read(path: Path) -> tuple[list[Document], CorpusTally] | None:
     except OSError:
         return None
     try:
-        digest, _, content = data.partition(b"\n")
-        if hashlib.sha256(content).hexdigest().encode() != digest:
+        content = _content(data)
+        if content is None:
             raise ValueError("its bytes are not what was written")
         held = json.loads(content.decode("utf-8", "surrogatepass"))
         documents = [Document(text, name, metadata) for text, name, metadata in held["documents"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -99,9 +99,32 @@ class DividedCorpus:
         """Which side each text lands on."""
         if self.held_out == 0 or self.window_characters:
             return splits.Division(self.held_out)
-        return splits.Division(self.held_out, self._groups())
+        content = self.noted(f"{near_duplicates.VERSION}-near", self._near)
+        return splits.Division(
+            self.held_out, {own: int(group) for group, members in content["groups"].items() for own in members}
+        )
 
-    def _groups(self) -> dict[int, int]:
+    def noted(self, name: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what `find` finds in the documents, a JSON object, from the cache if these were read before.
+
+        Args:
+            name: of what is found, with the version of the code that finds it.
+            find: reads the documents.
+        """
+        before = None if self.window_characters else self._document_path
+        if self.cache is None or before is None:
+            return find()
+        place = self.cache / FOLDER / f"{before.stem}-{name}.json"
+        known = cache.read(place)
+        if known is not None and document_cache.is_whole(before):  # else they are read, and written again
+            return known
+        found = find()
+        if self._fingerprint_path() == before:  # they are still what they were
+            cache.write(place, found, again="the corpus is read again")
+        return found
+
+    def _near(self) -> dict[str, Any]:
+        """Return the points of near-duplicates by the point that stands for them."""
         near: near_duplicates.NearDuplicates | None = None
         digest = hashlib.sha256()
         tally = CorpusTally()
@@ -139,10 +162,9 @@ class DividedCorpus:
                 )
             return {"groups": members}
 
-        content = cache.kept(
+        return cache.kept(
             self._path(digest.hexdigest()), look, again="the corpus is searched for near-duplicates again"
         )
-        return {own: int(group) for group, members in content["groups"].items() for own in members}
 
     def _cached(self) -> tuple[list[Document], CorpusTally] | None:
         return None if self._document_path is None else document_cache.read(self._document_path)

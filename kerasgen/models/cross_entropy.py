@@ -24,6 +24,7 @@ from kerasgen.decoder import arithmetic
 # an accelerator each chunk reads and writes the table's gradient, 154 MB of GPT-2's, for as long as 256 rows' products.
 CHUNK_LOGITS = 1 << 24
 LEAST_CHUNK, LARGEST_CHUNK = 256, 1024
+_ROWS = 64
 ACCELERATOR_CHUNK_LOGITS = 1 << 27
 ACCELERATOR_LARGEST_CHUNK = 8192
 
@@ -231,6 +232,10 @@ def token_nll(hidden: Any, table: Any, targets: Any, *, soft_cap: float | None =
         targets: int32 `(batch, sequence_length)`.
         soft_cap: as for `weighted_loss`.
     """
+    if keras.config.backend() == "tensorflow":
+        from kerasgen.models import cross_entropy_tensorflow
+
+        return _by_chunk(cross_entropy_tensorflow.costs_under(table, soft_cap), hidden, targets, table.shape[0])
     kernel = ops.transpose(ops.cast(table, "float32"))
 
     def of_chunk(inputs: tuple[Any, Any]) -> Any:
@@ -244,6 +249,8 @@ def _by_chunk(of_chunk: Callable[[tuple[Any, Any]], Any], hidden: Any, of_each: 
     """Return a function of hidden states and of one number beside each, computed a chunk of tokens at a time."""
     width, tokens = hidden.shape[-1], hidden.shape[0] and hidden.shape[0] * hidden.shape[1]
     chunk = chunk_size(LARGEST_CHUNK if tokens is None else tokens, vocabulary_size)
+    if tokens is not None and tokens > chunk:  # as many chunks, and little padding in the last one
+        chunk = -(-tokens // (-(-tokens // chunk) * _ROWS)) * _ROWS
     flat, beside = ops.reshape(hidden, (-1, width)), ops.reshape(of_each, (-1,))
     short = -ops.shape(flat)[0] % chunk
     flat = ops.reshape(ops.pad(flat, ((0, short), (0, 0))), (-1, chunk, width))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -71,6 +72,28 @@ def nats(
         return _nats(hidden, table, targets, weights, chunk, soft_cap), gradient
 
     return costs(hidden, table)
+
+
+def costs_under(table: Any, soft_cap: float | None) -> Callable[[tuple[Any, Any]], Any]:
+    """Return a function of hidden states, float `(rows, hidden_dim)`, and targets: -log p of each, float32 `(rows,)`.
+
+    The logits are float32 whatever the type of the hidden states. There is no gradient.
+
+    Args:
+        table: float `(vocabulary_size, hidden_dim)`.
+        soft_cap: of the logits, or None.
+    """
+    table = tf.cast(tf.convert_to_tensor(table), tf.float32)
+    vocabulary_size = table.shape[0]
+    if vocabulary_size % ALIASED == 0:
+        table = tf.pad(table, [[0, APART], [0, 0]])
+
+    def of_rows(inputs: tuple[Any, Any]) -> Any:
+        rows, targets = inputs
+        logits = tf.matmul(tf.cast(rows, tf.float32), table, transpose_b=True)
+        return _costs_of(logits, targets, vocabulary_size, soft_cap)
+
+    return of_rows
 
 
 def _nats(hidden: Any, table: Any, targets: Any, weights: Any, chunk: int, soft_cap: float | None) -> Any:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import heapq
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from kerasgen.corpora import splits
 from kerasgen.corpora.base import CorpusTally, Document
+
+VERSION = 1
+"""Rises when a survey of the same texts would find something else."""
 
 SAMPLE_CHARACTERS = 200_000
 """Of the sampled texts together, about; a longer text is cut there."""
@@ -91,6 +97,21 @@ class Surveyed:
     has_pairs: bool = False
     has_conversations: bool = False
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {
+            **dataclasses.asdict(self),
+            "training_sample": list(self.training_sample),
+            "tally": self.tally.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> Surveyed:
+        """Return what `to_dict` was called on."""
+        counts = held["tally"]
+        tally = CorpusTally(**{**counts, "dropped": Counter(counts["dropped"]), "changed": Counter(counts["changed"])})
+        return cls(**{**held, "training_sample": tuple(held["training_sample"]), "tally": tally})
+
 
 class Survey:
     """The training texts of a corpus, which is read when something about them is asked for, and then once.
@@ -99,6 +120,7 @@ class Survey:
         read: yields the documents of both sides and fills the tally, the same ones at each call.
         held_out: the fraction of texts that is held out, or the division that says it of each text.
         shown: puts a progress bar over the reading, or None.
+        noted: returns what its argument returns, from an earlier reading of the same documents where there was one.
     """
 
     def __init__(
@@ -107,10 +129,12 @@ class Survey:
         *,
         held_out: float | splits.Division,
         shown: Callable[[Iterable[Document]], Iterator[Document]] | None = None,
+        noted: Callable[[Callable[[], dict[str, Any]]], dict[str, Any]] | None = None,
     ) -> None:
         self._read = read
         self._division = splits.division(held_out)
         self._shown = shown
+        self._noted = noted
 
     def __call__(self) -> Iterator[str]:
         """Yield the training texts, read anew."""
@@ -123,6 +147,11 @@ class Survey:
     @cached_property
     def found(self) -> Surveyed:
         """The result of one reading."""
+        if self._noted is None:
+            return self._read_once()
+        return Surveyed.from_dict(self._noted(lambda: self._read_once().to_dict()))
+
+    def _read_once(self) -> Surveyed:
         everything, training, sample, tally = TextDigest(), TextDigest(), TextSample(), CorpusTally()
         documents = self._read(tally)
         has_parts = has_pairs = has_conversations = False

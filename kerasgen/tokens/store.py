@@ -174,10 +174,17 @@ def store(
 
 
 def surveying(
-    read: Callable[[CorpusTally], Iterable[Document]], *, held_out: float | splits.Division, show: bool = False
+    read: Callable[[CorpusTally], Iterable[Document]],
+    *,
+    held_out: float | splits.Division,
+    show: bool = False,
+    noted: Callable[[Callable[[], dict[str, Any]]], dict[str, Any]] | None = None,
 ) -> Survey:
-    """Return a survey of the documents, which shows a progress bar while it reads them if it is asked to."""
-    return Survey(read, held_out=held_out, shown=lambda documents: _shown(documents, "reading", show))
+    """Return a survey of the documents, which shows a progress bar while it reads them if it is asked to.
+
+    The arguments are those of `Survey`.
+    """
+    return Survey(read, held_out=held_out, shown=lambda documents: _shown(documents, "reading", show), noted=noted)
 
 
 def _shown(documents: Iterable[Document], label: str, show: bool, total: int | None = None) -> Iterator[Document]:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from kerasgen import backend as backends
-from kerasgen import fork_safety, garbage, quiet
+from kerasgen import compiled_loops, fork_safety, garbage, quiet
 from kerasgen.errors import TuneArgumentError
 from kerasgen.models import quantized_base
 from kerasgen.models.base import MaskedLanguageModel
@@ -186,6 +186,7 @@ class _Run:
             if saved is not None:
                 self.plan.restore(saved.state)
             with recorder.writing(), ExitStack() as until_first_step:
+                until_first_step.callback(compiled_loops.keep)
                 until_first_step.enter_context(garbage.put_off())
                 around = partial(outside, trainer, precision)
                 return self._train(trainer, schedule, recorder, saved, around, until_first_step.close)

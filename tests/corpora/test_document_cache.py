@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from kerasgen.corpora import document_cache
 from kerasgen.corpora.base import Conversation, CorpusTally, Document, Part
 from kerasgen.corpora.chinese_poetry import ChinesePoetry
 from kerasgen.corpora.held_out_split import DividedCorpus
+from kerasgen.tokens.corpus_scan import Survey, Surveyed
 
 
 def _poem(number: int, line: str) -> dict[str, object]:
@@ -56,6 +58,37 @@ def test_second_reading_has_the_same_documents_and_counts(
     assert _read(archive, tmp_path / "cache") == without
     with pytest.raises(AssertionError, match="read"):
         _read(archive, tmp_path / "elsewhere")
+
+
+def _surveyed(archive: Path, cache: Path | None, **settings: object) -> tuple[object, Surveyed]:
+    corpus = DividedCorpus(ChinesePoetry(path=str(archive), dynasty="tang"), 0.5, cache=cache, **settings)  # type: ignore[arg-type]
+    noted = partial(corpus.noted, "1-survey")
+    return corpus.division, Survey(corpus.documents, held_out=corpus.division, noted=noted).found
+
+
+def test_what_a_survey_found_is_known_without_the_documents(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, without = tmp_path / "cache", _surveyed(archive, None)
+    assert without[1].tally.dropped == {"duplicate text": 1, "lacuna": 1}
+    assert _surveyed(archive, cache) == without
+    with monkeypatch.context() as patch:
+        patch.setattr(DividedCorpus, "documents", _never)
+        assert _surveyed(archive, cache) == without
+        with pytest.raises(AssertionError, match="read"):
+            _surveyed(archive, cache, max_documents=1)
+    archive.write_bytes(lzma.compress(lzma.decompress(archive.read_bytes()).replace("白日".encode(), "明月".encode())))
+    assert _surveyed(archive, cache)[1].digest != without[1].digest
+
+
+def test_a_corpus_that_changes_while_it_is_surveyed_is_not_remembered(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter("abcdefgh")
+    monkeypatch.setattr(ChinesePoetry, "fingerprint", lambda _: next(names))
+    found = _surveyed(archive, tmp_path / "cache")
+    assert [file.name for file in (tmp_path / "cache").rglob("*survey*")] == []
+    assert found == _surveyed(archive, None)
 
 
 def test_another_sample_or_other_bytes_are_read_anew(archive: Path, tmp_path: Path) -> None:
