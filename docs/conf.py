@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from inventories import inventories
 from search_language import EnglishAndChinese
+from sphinx.ext.doctest import DocTestBuilder
 
 from kerasgen import bounds
 
@@ -111,7 +112,16 @@ def hide_bounds(app, what, name, obj, options, signature, return_annotation):
     return shown or signature, return_annotation
 
 
+class OnceBuilder(DocTestBuilder):
+    """Runs the examples of the pages, but not of the Chinese tutorials: a test compares those with the English ones."""
+
+    def write_documents(self, docnames):
+        super().write_documents({name for name in docnames if not name.startswith("tutorials/zh/")})
+
+
 def setup(app):
+    app.setup_extension("sphinx.ext.doctest")
+    app.add_builder(OnceBuilder, override=True)
     app.add_search_language(EnglishAndChinese)
     app.connect("autodoc-process-docstring", mend_docstring, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", hide_bounds)

@@ -17,8 +17,13 @@ FILE = Path(__file__).parents[1] / "durations.json"
 SLOW = 1.0  # seconds of a call
 NIGHTLY = 5.0  # seconds of a call
 _KEPT = SLOW / 2  # those are written down, so that a test near the limit does not go to and fro unseen
-# These fork hundreds of times, which takes 20 times as long late in a process.
-_FIRST = ("tests/files/test_files.py", "tests/files/test_kills.py")
+# These fork many times, which takes 20 times as long late in a process: the lighter ones first.
+_FIRST = (
+    "tests/generation/test_many.py",
+    "tests/files/test_files.py",
+    "tests/files/test_kills.py",
+    "tests/tuners/test_checkpoints.py",
+)
 Durations = Mapping[str, Mapping[str, float]]
 
 
@@ -57,9 +62,10 @@ def mark(items: Iterable[pytest.Item], durations: Durations, *, slow: bool = Tru
 def longest_first(items: list[pytest.Item], durations: Durations) -> None:
     """Sort tests by the seconds of their files, so that no worker begins a long one when the others have none left."""
 
-    def key(item: pytest.Item) -> tuple[bool, float]:
+    def key(item: pytest.Item) -> tuple[int, float]:
         file = item.nodeid.partition("::")[0]
-        return file not in _FIRST, -durations["files"].get(file, 0.0)
+        place = _FIRST.index(file) if file in _FIRST else len(_FIRST)
+        return place, -durations["files"].get(file, 0.0)
 
     items.sort(key=key)
 
