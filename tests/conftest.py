@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import tarfile
@@ -24,6 +25,8 @@ _MOST_MAPPED = 25_000  # regions of memory: each compiled graph has some, and Li
 _reports: list[pytest.TestReport] = []
 _settled = 0  # the bytes that this process held when all of its objects were last gone through
 _COLLECTED = pytest.StashKey[set[str]]()
+_IGNORED = pytest.StashKey[bool]()
+_ONE_BACKEND = re.compile(r"^pytestmark = (?:\[[^\]]*)?pytest\.mark\.one_backend\b", re.MULTILINE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,6 +57,17 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["KERASGEN_CACHE"] = str(config.stash.setdefault(_CACHE, tempfile.mkdtemp(prefix="kerasgen-tests-")))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files all of whose tests would be deselected: importing them takes as long as a hundred tests."""
+    if collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    has_none = config.getoption("markexpr").startswith("numerical and ") and "mark.numerical" not in text
+    runs_on_jax = config.getoption("--backend") != "jax" and _ONE_BACKEND.search(text) is not None
+    config.stash[_IGNORED] = config.stash.get(_IGNORED, False) or has_none or runs_on_jax
+    return has_none or runs_on_jax or None
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run on JAX alone what has nothing to do with the backend of the tests' own process, and long files first."""
@@ -61,7 +75,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         once = [item for item in items if item.get_closest_marker("one_backend")]
         config.hook.pytest_deselected(items=once)
         items[:] = [item for item in items if item not in set(once)]
-    config.stash[_COLLECTED] = {item.nodeid for item in items}
+    config.stash[_COLLECTED] = set() if config.stash.get(_IGNORED, False) else {item.nodeid for item in items}
     durations = tiers.read(config.getoption("--backend"))
     # Integration runs slow tests on JAX alone.
     tiers.mark(items, durations, slow=config.getoption("--backend") == "jax")

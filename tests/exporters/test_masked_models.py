@@ -12,8 +12,6 @@ import pytest
 import kerasgen as kg
 from kerasgen.errors import ExportArgumentError, ExportError
 
-pytestmark = pytest.mark.numerical
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

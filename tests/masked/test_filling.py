@@ -14,8 +14,6 @@ import kerasgen as kg
 from kerasgen.errors import GenerateArgumentError
 from kerasgen.masked.filling import put_in
 
-pytestmark = pytest.mark.numerical
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

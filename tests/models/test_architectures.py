@@ -66,7 +66,6 @@ def make(name: str) -> tuple[Any, Any]:
     return getattr(keras_hub.models, f"{family}CausalLM")(backbone=backbone, preprocessor=None), architecture
 
 
-@pytest.mark.numerical
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_read_computes_keras_hubs_forward_pass(name: str) -> None:
     causal_lm, architecture = make(name)

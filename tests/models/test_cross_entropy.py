@@ -14,8 +14,6 @@ from toys import smallest_llama
 
 from kerasgen import backend
 
-pytestmark = pytest.mark.numerical
-
 
 def case(seed: int, tokens: int, vocabulary_size: int, width: int, real: float) -> dict[str, NDArray[Any]]:
     """Hidden states, a table, targets, and weights of which a share is zero."""

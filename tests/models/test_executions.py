@@ -17,8 +17,6 @@ from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.full import FullTuner
 from kerasgen.tuners.settings import GradientTuner
 
-pytestmark = pytest.mark.numerical
-
 COUNT, EPOCHS = 26, 3
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kerasgen import backend
 
-pytestmark = [pytest.mark.one_backend, pytest.mark.numerical]
+pytestmark = pytest.mark.one_backend
 BATCH, LENGTH, HEADS, SIZE = 2, 24, 2, 8
 SEGMENTS = np.stack([np.repeat([1, 2, 3, 0], (9, 8, 4, 3)), np.repeat([1, 2], (1, 23))]).astype(np.int32)
 

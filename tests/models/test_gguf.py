@@ -86,7 +86,6 @@ def llama_file(llama: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -
     return written(llama, tmp_path_factory.mktemp("llama") / "poet.gguf")
 
 
-@pytest.mark.numerical
 class TestGgufFromDisk(ModelContract):
     """Of a tied Llama, so that a preset of one is written and read too."""
 
@@ -121,7 +120,6 @@ def test_what_a_model_came_from_survives_the_disk_and_another_file(
         assert file.says["tokenizer.chat_template"] == "{{ messages }}"
 
 
-@pytest.mark.numerical
 @pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
 def test_a_file_of_another_architecture_is_its_model(make: Any, tmp_path: Path) -> None:
     made = make()
@@ -142,7 +140,6 @@ def test_llama_3s_factors_are_its_scaling_again(tmp_path: Path) -> None:
     assert positions.scaling == Llama3Scaling(8.0, 1.0, 4.0, 64)
 
 
-@pytest.mark.numerical
 def test_what_keras_hub_has_no_layers_for_is_held_without_it(llama: LanguageModel, tmp_path: Path) -> None:
     positions = RotaryPositions(scaling=LinearScaling(4.0))
     path = written(llama, tmp_path / "x.gguf", positions=positions)
@@ -259,7 +256,6 @@ def test_a_vector_may_lie_as_one_row_and_a_key_say_what_is_usual(tmp_path: Path)
         Gguf(str(other)).load()
 
 
-@pytest.mark.numerical
 def test_texts_are_written_from_the_file_itself(llama: LanguageModel, llama_file: Path) -> None:
     """Nothing of Keras is loaded for it, and the weights are in memory once."""
     pipe = kg.Pipeline(model=str(llama_file), backend="jax")

@@ -14,8 +14,6 @@ from kerasgen.errors import ModelFormatError
 from kerasgen.models.base import MaskedLanguageModel
 from kerasgen.models.hub import Hub
 
-pytestmark = pytest.mark.numerical
-
 
 def load(folder: Path) -> Any:
     model = Hub(str(folder)).load()

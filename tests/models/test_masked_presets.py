@@ -15,7 +15,6 @@ from kerasgen.models import hub_import, saving
 from kerasgen.models.hub import Hub
 from kerasgen.models.hub_tokenizer import left_open_files
 
-pytestmark = pytest.mark.numerical
 _REST = [pytest.param(name, marks=pytest.mark.nightly) for name in ("bert", "distilbert", "xlm-roberta", "deberta-v2")]
 FAMILIES = ["roberta", "albert", *_REST]
 TASKS = {

@@ -51,7 +51,6 @@ def copy(gpt2_directory: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(gpt2_directory, tmp_path / "copy"))
 
 
-@pytest.mark.numerical
 class TestGpt2FromDisk(ModelContract):
     @pytest.fixture
     def source(self, gpt2_directory: Path) -> Hub:
@@ -63,7 +62,6 @@ class TestGpt2FromDisk(ModelContract):
         assert tokenizer.start_token_id == tokenizer.end_token_id
 
 
-@pytest.mark.numerical
 class TestOptFromDisk(ModelContract):
     @pytest.fixture
     def source(self, opt_directory: Path) -> Hub:
@@ -89,7 +87,6 @@ class TestStarter(ModelContract):
         return "starter"
 
 
-@pytest.mark.numerical
 def test_the_tiny_models_keep_moving() -> None:
     """Greedy text of the tests' own models has many different ids, so that a wrong one is seen."""
     for model in (tiny_gpt2(), tiny_opt()):

@@ -36,8 +36,6 @@ from kerasgen.models.hub import Hub
 from kerasgen.models.saving import save_preset
 from kerasgen.testing.models import ModelContract
 
-pytestmark = pytest.mark.numerical
-
 TOKEN_IDS = [5, 77, 130, 299, 0, 77, 12, 268, 31, 4, 199]
 
 

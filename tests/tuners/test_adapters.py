@@ -55,7 +55,6 @@ def fill_in(model: LanguageModel, seed: int = 0) -> None:
             variable.assign(0.3 * rng.standard_normal(variable.shape).astype("float32"))
 
 
-@pytest.mark.numerical
 class TestWithoutTuning:
     def test_an_adapter_just_put_on_changes_no_logit(self, make: Callable[[], LanguageModel]) -> None:
         model = make()
@@ -231,7 +230,6 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     return tuned(smallest_gpt2, tmp_path_factory.mktemp("lora"))
 
 
-@pytest.mark.numerical
 class TestTuning:
     def check_only_adapters_moved(self, run: Tuned) -> None:
         thin = run.model.causal_lm.trainable_variables

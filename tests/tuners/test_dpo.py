@@ -22,8 +22,6 @@ from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.dpo import DpoTuner
 from kerasgen.tuners.full import FullTuner
 
-pytestmark = pytest.mark.numerical
-
 SETTINGS: dict[str, Any] = {
     **{"learning_rate": 3e-3, "sequence_length": 64, "packing": "best_fit", "precision": "float32"},
     **{"schedule": "constant", "batch_size": 4},

@@ -23,8 +23,6 @@ from kerasgen.tokens.encoding import EncodedDocuments, encode_documents
 from kerasgen.tokens.masked_packing import masked_block, pack_masked
 from kerasgen.tuners.masking import KINDS, Masking
 
-pytestmark = pytest.mark.numerical
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -16,8 +16,6 @@ from kerasgen.tokens.encoding import encode_documents
 from kerasgen.tuners.base import TuneReport
 from kerasgen.tuners.full import FullTuner
 
-pytestmark = pytest.mark.numerical
-
 SETTINGS: dict[str, Any] = {
     **{"learning_rate": 3e-3, "sequence_length": 96, "packing": "best_fit", "precision": "float32"},
     "schedule": "constant",
