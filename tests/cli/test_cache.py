@@ -73,11 +73,12 @@ def test_where_the_cache_can_not_be_written_texts_come_and_tuning_says_so(tmp_pa
     }
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     command = [sys.executable, "-m", "kerasgen"]
-    arguments = ["generate", "starter", "春", "--max-new-tokens", "2", "--backend", "jax"]
+    preset = str(save_preset(tiny_gpt2(num_layers=1), tmp_path / "preset"))
+    arguments = ["generate", preset, "the", "--max-new-tokens", "2", "--backend", "jax"]
     done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("春")
-    arguments = ["fit", "sample:language=zh", "--max-steps", "1", "-o", str(tmp_path / "new"), "--backend", "jax"]
+    assert done.stdout.startswith("the")
+    arguments = ["fit", "sample", "--model", preset, "--max-steps", "1", "-o", str(tmp_path / "new"), "--backend", "jax"]
     done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "set KERASGEN_CACHE" in done.stderr

@@ -24,6 +24,14 @@ _FIRST = (
     "tests/files/test_kills.py",
     "tests/tuners/test_checkpoints.py",
 )
+# The fixtures that all tests of a file share take long, and slow tests need them: they are made once, in integration.
+_TOGETHER = (
+    "tests/exporters/saved_model/test_exporter.py",
+    "tests/exporters/test_exporters.py",
+    "tests/integration/test_llama.py",
+    "tests/tuners/test_resume.py",
+)
+_UNMEASURED = 30.0  # seconds that a file is taken to need which no run has measured yet
 Durations = Mapping[str, Mapping[str, float]]
 
 
@@ -38,6 +46,7 @@ def mark(items: Iterable[pytest.Item], durations: Durations, *, slow: bool = Tru
 
     The first is the one that its author put first. It stands for the others in integration, unless the test is marked
     `every_case`. What took very long is `nightly`, too, and stands for nothing, unless it is marked `essential`.
+    Of files whose fixtures take long, all tests are slow.
 
     Args:
         items: the tests.
@@ -47,6 +56,8 @@ def mark(items: Iterable[pytest.Item], durations: Durations, *, slow: bool = Tru
     seen: set[str] = set()
     for item in items:
         seconds = durations["calls"].get(item.nodeid, 0.0)
+        if slow and item.nodeid.partition("::")[0] in _TOGETHER:
+            item.add_marker("slow")
         if seconds < SLOW or item.get_closest_marker("nightly") or item.get_closest_marker("pages"):
             continue
         if seconds >= NIGHTLY and not item.get_closest_marker("essential"):
@@ -65,7 +76,7 @@ def longest_first(items: list[pytest.Item], durations: Durations) -> None:
     def key(item: pytest.Item) -> tuple[int, float]:
         file = item.nodeid.partition("::")[0]
         place = _FIRST.index(file) if file in _FIRST else len(_FIRST)
-        return place, -durations["files"].get(file, 0.0)
+        return place, -durations["files"].get(file, _UNMEASURED)
 
     items.sort(key=key)
 
