@@ -78,7 +78,18 @@ def test_where_the_cache_can_not_be_written_texts_come_and_tuning_says_so(tmp_pa
     done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("the")
-    arguments = ["fit", "sample", "--model", preset, "--max-steps", "1", "-o", str(tmp_path / "new"), "--backend", "jax"]
+    arguments = [
+        "fit",
+        "sample",
+        "--model",
+        preset,
+        "--max-steps",
+        "1",
+        "-o",
+        str(tmp_path / "new"),
+        "--backend",
+        "jax",
+    ]
     done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "set KERASGEN_CACHE" in done.stderr

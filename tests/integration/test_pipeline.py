@@ -97,6 +97,7 @@ class TestConstructing:
 
 
 class TestFitting:
+    @pytest.mark.one_backend
     def test_the_held_out_texts_are_predicted_better_afterwards(self, preset):
         pipe = pipeline(preset)
         before = pipe.evaluate()
@@ -166,6 +167,7 @@ class TestFitting:
         report = pipeline(preset).fit(verbose=0, directory=tmp_path / "run")
         assert Path(report.checkpoint).parent == tmp_path / "run"
 
+    @pytest.mark.one_backend
     def test_a_tuner_written_for_0_1_0_goes_on_working(self, preset):
         with pytest.warns(DeprecationWarning, match=r"Write `tune_job\(job\)`"):
 
@@ -251,6 +253,7 @@ class TestGenerating:
         assert pipe.generate("the", max_new_tokens=20) == pipe.generate("the", max_new_tokens=20)
         assert pipe.generate("the", max_new_tokens=20) != pipe.generate("the", max_new_tokens=20, seed=1)
 
+    @pytest.mark.one_backend
     def test_tuning_changes_what_is_generated(self, preset):
         """Compiled functions hold no weights of their own."""
         pipe = pipeline(preset)
@@ -287,6 +290,7 @@ class TestSaving:
         pipe.merge()
         assert (pipe.save(tmp_path / "merged") / "model").is_dir()
 
+    @pytest.mark.one_backend
     def test_adapters_that_replaced_others_are_saved_with_all_weights(self, preset, tmp_path):
         """The earlier ones were merged into weights that the named model doesn't have."""
         pipe = pipeline(preset, tuner=LORA)

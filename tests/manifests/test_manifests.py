@@ -125,6 +125,7 @@ def whole_manifest(preset, tmp_path_factory):
     return json.loads(pipe.manifest.write(tmp_path_factory.mktemp("whole") / "manifest.json").read_text("utf-8"))
 
 
+@pytest.mark.one_backend
 def test_a_manifest_that_lacks_anything_is_read_or_refused_by_name(whole_manifest, tmp_path):
     file = tmp_path / "manifest.json"
     parts = [(name,) for name in whole_manifest]

@@ -275,6 +275,7 @@ class TestTuning:
         assert all(changed)
 
 
+@pytest.mark.one_backend
 class TestTheirModel:
     """Adapters that were saved apart know the model that they belong to."""
 

@@ -124,6 +124,7 @@ def test_the_report_and_the_checkpoint_are_of_the_weights_that_a_callback_restor
     assert same([kept[f"weights/{n:05d}"] for n in range(len(trained))], trained)
 
 
+@pytest.mark.one_backend
 def test_a_callback_judges_the_weights_by_their_own_held_out_loss() -> None:
     """No validation falls due within these epochs, and a callback that watches for one still has the epoch's own."""
     pipe = pipeline(max_steps=None, epochs=2, validate_every=100)
@@ -244,6 +245,7 @@ class TestSchedules:
         for one, other in zip(weights_of(pipe), weights_of(linear), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-6)
 
+    @pytest.mark.one_backend
     def test_it_is_a_value_that_is_saved_and_gone_on_with(self, tmp_path: Path) -> None:
         def settings() -> Any:
             return keras.optimizers.schedules.CosineDecay(0.01, 4)

@@ -197,6 +197,7 @@ def test_keras_s_own_callback_for_tensorboard_runs_as_the_page_has_it(preset: Pa
     assert list((tmp_path / "logs" / "train").glob("events.*"))
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("last_step", "steps", "validations"),
     [

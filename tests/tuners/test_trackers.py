@@ -73,6 +73,7 @@ def test_a_logger_gets_each_step_each_validation_and_the_report(preset: Path) ->
     assert [step for step, _ in log.lines] == sorted(step for step, _ in log.lines)
 
 
+@pytest.mark.one_backend
 def test_every_so_many_steps_and_what_a_checkpoint_holds_is_not_logged_again(preset: Path) -> None:
     import keras
 

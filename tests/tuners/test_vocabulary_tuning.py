@@ -180,6 +180,7 @@ def same_weights(found: LanguageModel, expected: LanguageModel, text: str = "春
     np.testing.assert_allclose(logits(found, text), logits(expected, text), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("kind", [kg.FullTuner, kg.LoraTuner])
 def test_a_killed_run_goes_on_with_the_vocabulary_that_it_began_with(preset, tmp_path, kind) -> None:
     import keras
