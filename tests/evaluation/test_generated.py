@@ -63,9 +63,9 @@ def test_copies_are_found_in_time_linear_in_the_corpus():
     texts = ["春" * 50 + "a" * 200, "ab" * 300]
 
     def seconds(copies: int) -> float:
-        begin = time.perf_counter()
+        begin = time.process_time()
         overlap.longest_copies(texts, ["ab" * 500 + "a" * 100 + "春夏"] * copies)
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     seconds(20)
     assert seconds(400) < 12 * seconds(100)
@@ -83,9 +83,9 @@ def test_the_tang_poems_are_searched_within_seconds(shared_data):
                 assert file is not None
                 poems += ["\n".join(poem.get("paragraphs", [])) for poem in json.load(file)]
     texts = [poems[place][:20] + poems[-place][:20] for place in range(1, 101)]
-    begin = time.perf_counter()
+    begin = time.process_time()
     found = overlap.longest_copies(texts, poems)
-    assert time.perf_counter() - begin < 30
+    assert time.process_time() - begin < 30
     assert all(copy.characters >= min(20, len(text) // 2) for copy, text in zip(found, texts, strict=True))
 
 

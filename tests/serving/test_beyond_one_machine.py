@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from places import ROOT
+from ports import free_port
 
 import kerasgen as kg
 
@@ -47,12 +47,6 @@ def printed(code: str, folder: Path) -> str:
 @pytest.fixture(scope="module")
 def pipe() -> kg.Pipeline:
     return kg.Pipeline(model="starter", sampler="greedy")
-
-
-def free_port() -> int:
-    with socket.socket() as at:
-        at.bind(("127.0.0.1", 0))
-        return int(at.getsockname()[1])
 
 
 @pytest.mark.tensorflow

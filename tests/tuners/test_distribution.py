@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from installing import without_tensorflow
 from places import SUPPORT
+from ports import free_port
 from toys import encode, smallest_gpt2, texts, tiny_gemma
 from transformers_files import GPT2_CONFIG, gpt2_shapes, random_weights, write_model
 
@@ -58,9 +58,7 @@ def processes(
     directory: Path, distribution: str, *more: Sequence[str], script: Path = SCRIPT
 ) -> list[subprocess.Popen[str]]:
     """Two processes of one run; `more` are the arguments of each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     return [
         start(
             directory,

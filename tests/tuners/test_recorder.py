@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -113,13 +114,16 @@ def test_what_is_written_late_is_the_state_that_the_step_left(
     """Though the steps after it have changed the weights before the writer begins, and the next checkpoint waits."""
     train = encode(model.tokenizer, texts(60))
     left: list[list[Any]] = []
+    gone = threading.Event()
 
     class Keep(keras.callbacks.Callback):  # type: ignore[misc]
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             left.append([np.array(variable) for variable in self.model.trainable_variables])
+            if len(left) == 5:
+                gone.set()
 
     def late(directory: Path, checkpoint: Any) -> Path:
-        time.sleep(0.5)
+        gone.wait(60)
         seen.append(len(left))
         return write(directory, checkpoint, keep=9)
 
