@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
@@ -39,9 +40,18 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 def python(tmp_path_factory) -> str:
     """The interpreter of a new environment that holds kerasgen and what its TFLite runtime needs."""
     folder = tmp_path_factory.mktemp("alone")
-    venv.create(folder / "env", with_pip=True)
+    venv.create(folder / "env", with_pip=False)
     interpreter = str(folder / "env" / "bin" / "python")
-    install = (interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    install = (
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        interpreter,
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    )
     done = run(*install, *NEEDED)
     if done.returncode:
         pytest.skip(f"pip reaches no package index: {done.stderr.strip()[-200:]}")
