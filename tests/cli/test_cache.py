@@ -14,6 +14,8 @@ from kerasgen.cli import main
 from kerasgen.errors import LockedError
 from kerasgen.models.saving import save_preset
 
+pytestmark = pytest.mark.one_backend
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):

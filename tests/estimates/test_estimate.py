@@ -12,6 +12,8 @@ from kerasgen.estimates.shortened import WHOLE, ShortenedModel
 from kerasgen.models import described
 from tests.support.described import GPT2
 
+pytestmark = pytest.mark.one_backend
+
 
 def sizes_of(model):
     config = described.config_of(model)

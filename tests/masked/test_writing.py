@@ -14,6 +14,8 @@ from kerasgen.errors import GenerateArgumentError
 from kerasgen.models import kinds
 from kerasgen.tokens.encoder_tokenizers import Special, word_piece
 
+pytestmark = pytest.mark.one_backend
+
 HAN = "春眠不覺曉處聞啼鳥夜來風雨聲花落知多少床前明月光疑是地上霜舉頭望低思故鄉白日依山盡黃河入海流"
 
 

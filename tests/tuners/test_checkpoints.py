@@ -201,6 +201,7 @@ class TestBackgroundWriter:
         assert isinstance(writer.close(), ZeroDivisionError)
 
 
+@pytest.mark.one_backend
 @pytest.mark.essential
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="its processes are forked and killed as POSIX does")
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning", "ignore:This process:DeprecationWarning")

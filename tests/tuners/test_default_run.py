@@ -80,6 +80,7 @@ def test_a_run_of_which_nothing_was_named_goes_on_to_the_bit_as_it_was_chosen(tm
         assert line in str(report)
 
 
+@pytest.mark.one_backend
 def test_every_validation_scores_the_same_bounded_sample_and_the_report_says_of_how_many(tmp_path) -> None:
     report = pipeline(ENGLISH + POEMS, epochs=2, validation_tokens=200).fit(directory=tmp_path, verbose=0)
     assert len(report.validations) == 3

@@ -20,7 +20,10 @@ import kerasgen as kg
 from kerasgen.errors import TuneArgumentError
 from kerasgen.models.saving import save_preset
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.one_backend,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+]
 
 PAGE = ROOT / "docs" / "how-to" / "track.md"
 STEPS, KILLED = 8, 5
@@ -197,7 +200,6 @@ def test_keras_s_own_callback_for_tensorboard_runs_as_the_page_has_it(preset: Pa
     assert list((tmp_path / "logs" / "train").glob("events.*"))
 
 
-@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("last_step", "steps", "validations"),
     [

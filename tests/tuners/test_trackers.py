@@ -21,7 +21,10 @@ TEXTS = [f"the {a} and the {b} of {c}" for a in ("sea", "hill", "moon") for b in
 SETTINGS: dict[str, Any] = {"batch_size": 4, "sequence_length": 32, "vocabulary": "keep", "precision": "float32"}
 PAIRS = [{"prompt": text[:8], "chosen": text[8:], "rejected": " no"} for text in TEXTS]
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.one_backend,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,6 @@ def test_a_logger_gets_each_step_each_validation_and_the_report(preset: Path) ->
     assert [step for step, _ in log.lines] == sorted(step for step, _ in log.lines)
 
 
-@pytest.mark.one_backend
 def test_every_so_many_steps_and_what_a_checkpoint_holds_is_not_logged_again(preset: Path) -> None:
     import keras
 
