@@ -40,8 +40,22 @@ def read(flatbuffer, config):
     return np.stack(rows)
 
 
+# Their matrices are those of others, and what else is theirs, such as positions and windows, is no stand-in's: the
+# graphs that are converted are compared with transformers in `tests/exporters/tensorflow/test_decoder.py`.
+ALIKE = ("llama_linear", "llama_llama3", "llama_yarn", "mistral", "qwen2", "gemma", "gemma2_held", "gpt_neox_in_turn")
+ALIKE += ("falcon_40b", "falcon_held", "smollm3", "smollm3_held", "starcoder2_windowed", "mixtral", "gpt_oss")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in BY_LENGTH])
+@pytest.mark.every_case
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.nightly if name in ALIKE else ())
+        for name in CONFIGS
+        if name not in BY_LENGTH
+    ],
+)
 def test_a_file_of_every_description_computes_what_transformers_does(name, tmp_path):
     config = CONFIGS[name]
     flatbuffer = converted(config, drawn(config), tmp_path)
