@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 from kerasgen import cache, compiled_loops, deferred_imports, devices, fork_safety, freed_memory, garbage, quiet
@@ -21,6 +24,7 @@ VARIABLE = "KERAS_BACKEND"
 AUTO = "auto"
 PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+_LIBRARIES = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
 
 
 def check(backend: str) -> Backend:
@@ -171,10 +175,7 @@ def _use(backend: str | None, why: str | None) -> Backend:
     global _reason
     _reason = why or usual_reason
     os.environ[VARIABLE] = chosen
-    if devices.cpu_has_avx2():
-        # TensorFlow leaves oneDNN off on processors without AVX-512, and its own products reach half the speed there:
-        # 48 GFLOP/s against 83 on one core. Said before TensorFlow is imported, unless somebody said otherwise.
-        os.environ.setdefault(ONEDNN, "1")
+    _ask_for_onednn()
     try:
         seldom_used = deferred_imports.of_keras(chosen)
         kept = compiled_loops.used() if chosen == "tensorflow" else nullcontext()
@@ -201,6 +202,43 @@ def _use(backend: str | None, why: str | None) -> Backend:
         if os.environ.get(PROCESSES):  # before anything is computed: a process can't join a run later
             keras.distribution.initialize()
     return chosen
+
+
+def load_ahead() -> None:
+    """Let a thread load TensorFlow's libraries into memory while this one does something else.
+
+    Python would hold its lock meanwhile, for 0.4 s, as it imports Keras. Elsewhere than on Linux nothing happens, nor
+    where TensorFlow is imported already or its libraries lie elsewhere.
+    """
+    if sys.platform != "linux" or "tensorflow" in sys.modules or running() is not None:
+        return
+    found = find_spec("tensorflow")
+    if found is None or found.origin is None:
+        return
+    folder = Path(found.origin).parent
+    paths = [folder / name for name in _LIBRARIES if (folder / name).is_file()]
+    _ask_for_onednn()
+    quiet.set_level()
+    threading.Thread(target=_load, args=(paths,), name="kerasgen-libraries", daemon=True).start()
+
+
+def _load(paths: list[Path]) -> None:
+    """Load libraries by the system's own call, which Python's lock need not be held for; one that can't be is left."""
+    with suppress(AttributeError, OSError):
+        load = ctypes.CDLL(None).dlopen
+        load.restype, load.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]
+        for path in paths:
+            load(os.fsencode(path), os.RTLD_NOW | os.RTLD_LOCAL)
+
+
+def _ask_for_onednn() -> None:
+    """Let TensorFlow multiply by oneDNN, unless somebody said otherwise; before its libraries are loaded.
+
+    It leaves oneDNN off on processors without AVX-512, and its own products reach half the speed there: 48 GFLOP/s
+    against 83 on one core.
+    """
+    if devices.cpu_has_avx2():
+        os.environ.setdefault(ONEDNN, "1")
 
 
 def _forget_broken_import() -> None:

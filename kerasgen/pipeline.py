@@ -7,6 +7,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerasgen import backend as backends
@@ -19,6 +20,7 @@ from kerasgen.corpora.base import CorpusSource, CorpusTally
 from kerasgen.errors import (
     ArgumentError,
     ExportArgumentError,
+    KerasgenError,
     KerasgenWarning,
     TuneArgumentError,
 )
@@ -288,6 +290,7 @@ class Pipeline(Keeper):
         if self.streaming:
             self.tuner.check_streaming()
         self._trains = True
+        self._load_ahead()
         callbacks = () if callbacks is None else callbacks  # Keras's own word for none
         if callbacks:
             self._start_backend()
@@ -425,6 +428,13 @@ class Pipeline(Keeper):
         """Choose the backend: the one asked for, else the one that trains faster if anything will be trained."""
         alone = getattr(self.tuner, "distribution", None) is None  # only JAX trains on several devices
         self.backend, self._why_backend = backends.choose(self._asked_backend, trains=self._trains and alone)
+
+    def _load_ahead(self) -> None:
+        """Let TensorFlow's libraries be loaded while the corpus is read, if it is the backend."""
+        with suppress(KerasgenError):  # raised where the backend is started
+            self._choose_backend()
+            if self.backend == "tensorflow":
+                backends.load_ahead()
 
     def _start_backend(self) -> None:
         """Start Keras on the chosen backend, or raise if something else has started it on another one."""
