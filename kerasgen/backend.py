@@ -212,7 +212,7 @@ def load_ahead() -> None:
     """
     if sys.platform != "linux" or "tensorflow" in sys.modules or running() is not None:
         return
-    found = find_spec("tensorflow")
+    found = find_spec("tensorflow") if deferred_imports.is_installed("tensorflow") else None
     if found is None or found.origin is None:
         return
     folder = Path(found.origin).parent

@@ -107,7 +107,7 @@ def _begun(flags: str) -> Path | None:
             _sweep(folder)
             _own = Path(tempfile.mkdtemp(prefix=_OWN, dir=folder))
             _moved.update(_copied(_shared, _own))
-        except OSError as cause:
+        except (OSError, ValueError) as cause:
             _log.warning("%s can't be used, so programs are compiled anew: %s", folder, cause)
             return None
         atexit.register(_end, os.getpid())

@@ -447,3 +447,27 @@ def test_whatever_is_called_first_starts_keras_on_the_pipelines_backend():
     wrong = {name: said for name, said in started.items() if said[0] not in ("torch", None)}
     assert not wrong, wrong
     assert started["evaluate"][0] == started["evaluate on texts"][0] == started["a_preset"][0] == "torch"
+
+
+LOADED_AHEAD = """
+import json, os, sys, threading
+from kerasgen import backend
+backend.load_ahead()
+for thread in threading.enumerate():
+    if thread.name == "kerasgen-libraries":
+        thread.join()
+mapped = "libtensorflow_cc.so.2" in open("/proc/self/maps").read()
+imported = "tensorflow" in sys.modules
+backend.use("tensorflow")
+backend.load_ahead()
+import keras
+print(json.dumps([mapped, imported, float(keras.ops.sum(keras.ops.ones(3))), os.environ.get(backend.ONEDNN)]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+@pytest.mark.skipif(sys.platform != "linux", reason="libraries are loaded ahead on Linux alone")
+def test_tensorflow_s_libraries_are_loaded_before_it_is_imported():
+    mapped, imported, total, onednn = child(LOADED_AHEAD, TF_ENABLE_ONEDNN_OPTS="0")
+    assert (mapped, imported, total, onednn) == (True, False, 3.0, "0")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny import tiny_gpt2
 
-from kerasgen.generation import engine_registry
+from kerasgen.generation import engine_registry, jax_weights
 from kerasgen.models import tensorflow_views
 
 pytestmark = pytest.mark.skipif("keras.config.backend() != 'tensorflow'", reason="TensorFlow's variables")
@@ -47,6 +47,94 @@ def test_a_view_is_a_snapshot_and_differs_from_what_is_written_later(write: str)
     assert before != after
     np.testing.assert_array_equal(before.array, np.arange(12).reshape(3, 4))
     np.testing.assert_array_equal(after.array, np.asarray(variable))
+
+
+def _in_a_graph(write: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    import tensorflow as tf
+
+    def compiled(variable: Any) -> None:
+        def written() -> None:
+            write(variable)
+
+        tf.function(written, autograph=False)()
+
+    return compiled
+
+
+def _rows(variable: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.random.normal((1, *variable.shape[1:]))
+
+
+def _scatter(variable: Any) -> None:
+    import tensorflow as tf
+
+    variable.value.scatter_update(tf.IndexedSlices(_rows(variable), tf.constant([1])))
+
+
+def _sparse_step(variable: Any) -> None:
+    import tensorflow as tf
+
+    sums = tf.Variable(tf.ones(variable.shape))
+    tf.raw_ops.ResourceSparseApplyAdagrad(
+        var=variable.value.handle, accum=sums.handle, lr=0.1, grad=_rows(variable), indices=[2]
+    )
+
+
+def _descent(variable: Any) -> None:
+    import tensorflow as tf
+
+    tf.raw_ops.ResourceApplyGradientDescent(var=variable.value.handle, alpha=0.1, delta=tf.ones(variable.shape))
+
+
+def _operation(name: str) -> Callable[[Any], Any]:
+    import tensorflow as tf
+
+    return lambda variable: getattr(tf.raw_ops, name)(
+        resource=variable.value.handle, value=tf.random.normal(variable.shape)
+    )
+
+
+OPERATIONS: dict[str, Callable[[], Callable[[Any], Any]]] = {
+    "assign": lambda: _operation("AssignVariableOp"),
+    "assign_add": lambda: _operation("AssignAddVariableOp"),
+    "assign_sub, in a graph": lambda: _in_a_graph(_operation("AssignSubVariableOp")),
+    "gradient descent": lambda: _descent,
+    "gradient descent, in a graph": lambda: _in_a_graph(_descent),
+    "some rows": lambda: _scatter,
+    "some rows, in a graph": lambda: _in_a_graph(_scatter),
+    "a slice": lambda: lambda variable: variable.value[:1].assign(_rows(variable)),
+    "a step of some rows": lambda: _sparse_step,
+    "by NumPy": lambda: lambda variable: variable.assign(np.random.default_rng().random(variable.shape)),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_engine_s_state_tells_what_tensorflow_s_operations_write_again_and_again(name: str) -> None:
+    model, write = tiny_gpt2(seed=3), OPERATIONS[name]()
+    variable = model.backbone.token_embedding.embeddings
+    state, numbers = jax_weights.state_of(model), np.array(variable)
+    assert jax_weights.is_same(state, jax_weights.state_of(model))
+    for _ in range(3):
+        write(variable)
+        assert not np.array_equal(np.array(variable), numbers)
+        now, numbers = jax_weights.state_of(model), np.array(variable)
+        assert not jax_weights.is_same(state, now)
+        assert jax_weights.is_same(now, jax_weights.state_of(model))
+        state = now
+
+
+def test_numbers_that_lie_where_tensorflow_s_do_can_t_be_written_by_numpy() -> None:
+    variable = keras.Variable(np.arange(12, dtype="float32").reshape(3, 4))
+    held = variable.value.read_value()
+    view = tensorflow_views.view(variable)
+    assert view is not None
+    assert view.array is not None
+    for array in (view.array, np.asarray(held), np.asarray(memoryview(held))):
+        assert not array.flags.writeable
+    for array in (held.numpy(), np.asarray(variable), keras.ops.convert_to_numpy(variable)):
+        assert array.ctypes.data != view.array.ctypes.data
 
 
 def test_what_is_written_by_rows_has_no_view_and_bfloat16_has_one() -> None:
