@@ -20,6 +20,7 @@ from kerasgen.decoder.block import GATE_UP, QUERY_KEY_VALUE, ROUTER, UP, Roles, 
 from kerasgen.decoder.config import DecoderConfig, LearnedPositions, Norm
 from kerasgen.models import low_rank, packed_attention, projections, quantized_base
 from kerasgen.models.keras_decoder import KerasDecoder, bias_of, has_heads_first, scale_of
+from kerasgen.models.shared_blocks import SharedBlocks, in_a_graph
 
 
 def takes(decoder: KerasDecoder) -> bool:
@@ -72,16 +73,25 @@ def with_router_loss(
     routed: list[tuple[Any, Any]] = []
     flat = ops.reshape(hidden, (-1, hidden.shape[-1]))
     rotations = packed_attention.rotations(config, inputs)
+    shared = SharedBlocks() if in_a_graph() and config.feedforward.experts is None else None
     for index, layer in enumerate(decoder.parts["layers"]):
+        positions = config.positions_of(index)
 
-        def through(flat: Any, seeds: tuple[Any, ...], index: int = index, layer: Any = layer) -> Any:
-            hooks = _Hooks(config, inputs, rotations.get(config.positions_of(index)), decoder.rate(index), seeds)
+        def through(
+            flat: Any, seeds: tuple[Any, ...], layer: Any = layer, index: int = index, positions: Any = positions
+        ) -> Any:
+            hooks = _Hooks(config, inputs, rotations.get(positions), decoder.rate(index), seeds)
             flat = block(config, index, layer, flat, hooks)
             return flat if hooks.routed is None else (flat, *hooks.routed)
 
         # Drawn outside of what may be computed again, where a generator's state could not be kept.
         seeds = decoder.seeds(index) if training else (None, None, None)
-        flat = _recomputed(through, flat, seeds) if remat and training else through(flat, seeds)
+        if remat and training:
+            flat = _recomputed(through, flat, seeds)
+        elif shared is not None:
+            flat = shared((positions, config.window(index), decoder.rate(index)), through, flat, seeds, layer)
+        else:
+            flat = through(flat, seeds)
         if config.has_experts(index):
             flat, *counted = flat
             routed.append(tuple(counted))
