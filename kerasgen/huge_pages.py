@@ -51,3 +51,8 @@ def copy(array: Any) -> npt.NDArray[Any]:
         block = (..., slice(first, first + _LINE))
         copied[block] = source[block]
     return copied
+
+
+def contiguous(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array whose rows lie one after another: itself, or a copy."""
+    return array if array.flags.c_contiguous else copy(array)

@@ -118,7 +118,7 @@ class GgufExporter(Exporter):
                 package="gguf",
                 extra="gguf",
             )
-        from kerasgen.exporters.gguf.proof import LLAMA_CPP, prove, runs_llama_cpp
+        from kerasgen.exporters.gguf.proof import LLAMA_CPP, Proof, runs_llama_cpp
 
         # Rows beyond the vocabulary have no text: the model never takes them, and llama.cpp could.
         size = tokenizer.vocabulary_size
@@ -127,21 +127,15 @@ class GgufExporter(Exporter):
         if not config.tied_head:
             weights["head"]["kernel"] = weights["head"]["kernel"][:, :size]
         config = replace(config, vocabulary_size=size)
-        with staged(path, overwrite=overwrite, exporter="gguf", beside=(*REPORTS, modelfile.SUFFIX)) as stage:
+        with (
+            staged(path, overwrite=overwrite, exporter="gguf", beside=(*REPORTS, modelfile.SUFFIX)) as stage,
+            Proof(model, architecture, config, weights, tokenizer, dtype=self.dtype) as proof,
+        ):
             last = (LLAMA_CPP,) if runs_llama_cpp() else ()
             progress.plan(_WRITE, comparison.GENERATE, *last, comparison.COMPARE)
             progress.begin(_WRITE)
             gguf_file.write(stage, architecture, config, weights, tokenizer, dtype=self.dtype, metadata=model.metadata)
-            figures = prove(
-                model,
-                architecture,
-                config,
-                weights,
-                tokenizer,
-                stage,
-                dtype=self.dtype,
-                most_divergence=self.most_divergence,
-            )
+            figures = proof.of(stage, most_divergence=self.most_divergence)
             about = {
                 **({"tokenizer_differences": list(written.differences)} if written.differences else {}),
                 **licences.said(model),

@@ -109,7 +109,9 @@ def _add(writer: Any, name: str, tensor: Any, dtype: str) -> None:
     import gguf
     import numpy as np
 
-    tensor = np.ascontiguousarray(tensor, dtype=np.float32)
+    from kerasgen import huge_pages
+
+    tensor = huge_pages.contiguous(np.asarray(tensor, dtype=np.float32))
     kind = gguf.GGMLQuantizationType[kind_of(name, tensor.ndim, dtype)]
     if kind.name == "F32":
         writer.add_tensor(name, tensor)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -192,99 +195,174 @@ def runs_llama_cpp() -> bool:
     return is_installed("xllamacpp")
 
 
-def prove(
-    model: LanguageModel,
-    architecture: Architecture,
-    config: DecoderConfig,
-    weights: Weights,
-    tokenizer: ByteLevelBPE | PretrainedTokenizer,
-    path: Path,
-    *,
-    dtype: str,
-    most_divergence: float | None = None,
-) -> dict[str, Any]:
-    """Read the file in a fresh process, and in one of llama.cpp where that is installed, and compare.
+@dataclasses.dataclass(frozen=True)
+class _References:
+    """What a file is compared with that the model alone says, computed in threads.
 
     Args:
-        model: what was exported.
+        rounded: the weights as the file should give them back.
+        decoder: what llama.cpp should compute of them.
+        ending: a text that llama.cpp should end; None where it isn't installed.
+        digests: of each tensor of the file.
+    """
+
+    rounded: Weights
+    decoder: LlamaCppDecoder
+    ending: Future[Ending] | None
+    digests: Future[dict[str, str]]
+
+    @classmethod
+    def begun(
+        cls,
+        threads: ThreadPoolExecutor,
+        asked: _Asked,
+        architecture: Architecture,
+        config: DecoderConfig,
+        weights: Weights,
+        dtype: str,
+    ) -> _References:
+        """Begin to compute them."""
+        rounded = gguf_file.rounded(architecture, config, weights, dtype)
+        decoder = LlamaCppDecoder(config, rounded)
+        ending = None
+        if runs_llama_cpp():
+            end, new_tokens = asked.tokenizer.end_token_id, asked.few[0]
+            ending = threads.submit(Ending.of, decoder.copy(), asked.prompts[0], new_tokens, end)
+        hashed = threads.submit(digests, tensors.write(architecture, config, rounded, "gguf"))
+        return cls(rounded, decoder, ending, hashed)
+
+
+class Proof:
+    """The processes that will read a file, and what they are compared with; a context manager that ends them.
+
+    It begins before the file is written: the processes import, and what needs the model alone is computed.
+
+    Args:
+        model: what is exported.
         architecture: the architecture of the model.
         config: the config of its decoder, whose ids are the tokenizer's, with a `max_sequence_length`.
         weights: the weights of the model, unrounded.
         tokenizer: the tokenizer of the model.
-        path: the path of the file.
         dtype: the dtype of its kernels and token embeddings.
-        most_divergence: nats a token that its rounding may cost; None for `TOLERANCE` and `LLAMA_CPP_TOLERANCE`.
-
-    Returns:
-        Figures, as JSON could hold them.
-
-    Raises:
-        ExportError: something is not the model's, or a process failed; `.figures` holds what was seen.
     """
-    assert config.max_sequence_length is not None
-    asked = _Asked.of(model, tokenizer, config.max_sequence_length)
-    rounded = gguf_file.rounded(architecture, config, weights, dtype)
-    # These threads wait for the processes, or hash, which both let Python go on.
-    with blas.some_cores(), ThreadPoolExecutor() as threads:
-        progress.begin(comparison.GENERATE)
-        in_numpy = threads.submit(_ask_numpy, path, asked)
-        in_llama_cpp: list[Future[dict[str, Any]]] = []
-        if runs_llama_cpp():
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        architecture: Architecture,
+        config: DecoderConfig,
+        weights: Weights,
+        tokenizer: ByteLevelBPE | PretrainedTokenizer,
+        *,
+        dtype: str,
+    ) -> None:
+        assert config.max_sequence_length is not None
+        self._model, self._architecture, self._config, self._dtype = model, architecture, config, dtype
+        self._asked = asked = _Asked.of(model, tokenizer, config.max_sequence_length)
+        with contextlib.ExitStack() as stack:
+            # Threads of a product wait without resting, and llama.cpp's is beside them.
+            alone = worker.ONE_THREAD if runs_llama_cpp() else None
+            # What ends first lies innermost: the threads compute, or wait for a process that has been ended.
+            stack.enter_context(blas.some_cores())
+            self._threads = stack.enter_context(ThreadPoolExecutor())
+            self._folder = Path(stack.enter_context(temporary.folder()))
+            reading = worker.Worker("kerasgen.exporters.gguf.worker", imports=("gguf",), environment=alone)
+            self._in_numpy = stack.enter_context(reading)
             # Two processes, for the one would leave a second core idle most of the time.
-            in_llama_cpp = [threads.submit(_ask_llama_cpp, path, asked)]
-            reference = LlamaCppDecoder(config, rounded)
-            ending = Ending.of(reference.copy(), asked.prompts[0], asked.few[0], tokenizer.end_token_id)
-            in_llama_cpp += [threads.submit(_ask_llama_cpp, path, asked, ending)]
-        hashed = threads.submit(digests, tensors.write(architecture, config, rounded, "gguf"))
+            processes = 2 if runs_llama_cpp() else 0
+            module = "kerasgen.exporters.gguf.llama_cpp_worker"
+            self._in_llama_cpp = [stack.enter_context(worker.Worker(module)) for _ in range(processes)]
+            self._refer = functools.partial(
+                _References.begun, self._threads, asked, architecture, config, weights, dtype
+            )
+            # Of what is rounded, writing tells first whether a weight is too large for it.
+            self._references = self._refer() if dtype == "F32" else None
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Proof:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def of(self, path: Path, *, most_divergence: float | None = None) -> dict[str, Any]:
+        """Read the file in a fresh process, and in two of llama.cpp where that is installed, and compare.
+
+        Args:
+            path: the path of the file.
+            most_divergence: nats a token that its rounding may cost; None for `TOLERANCE` and `LLAMA_CPP_TOLERANCE`.
+
+        Returns:
+            Figures, as JSON could hold them.
+
+        Raises:
+            ExportError: something is not the model's, or a process failed; `.figures` holds what was seen.
+        """
+        asked, model, dtype = self._asked, self._model, self._dtype
+        progress.begin(comparison.GENERATE)
+        logits = self._folder / "logits.npy"
+        if self._in_llama_cpp:
+            self._in_llama_cpp[0].give(_for_llama_cpp(path, asked))
+        self._in_numpy.give(_for_numpy(path, asked, logits))
+        references = self._references or self._refer()
+        if references.ending is not None:
+            ending = references.ending.result()
+            self._in_llama_cpp[1].give(_for_llama_cpp(path, asked, ending))
         own = comparison.reader(model, asked.read_length)
         # Rounded weights choose otherwise between near equals, and these are what counts.
         is_rounded = dtype != "F32"
-        read = comparison.reader(comparison.with_weights(model, rounded), asked.read_length) if is_rounded else own
+        read = own
+        if is_rounded:
+            read = comparison.reader(comparison.with_weights(model, references.rounded), asked.read_length)
         model_says = log_softmax(np, np.asarray(own(asked.probe), np.float64))
-        by_numpy, should = in_numpy.result(), hashed.result()
-        if in_llama_cpp:
-            progress.begin(LLAMA_CPP)
-            by_llama_cpp = [process.result() for process in in_llama_cpp]
-        progress.begin(comparison.COMPARE)
         known: dict[tuple[int, ...], list[int]] = {}
-        if in_llama_cpp:
+        by_numpy = _NumpyAnswer(self._in_numpy.answer(), np.load(logits).astype(np.float64))
+        if self._in_llama_cpp:
+            progress.begin(LLAMA_CPP)
+            by_llama_cpp = [process.answer() for process in self._in_llama_cpp]
+        progress.begin(comparison.COMPARE)
+        if self._in_llama_cpp:
             said = _Said.of(asked, *by_llama_cpp)
-            choosing = threads.submit(choices, reference, said.prompts, said.texts)
+            choosing = self._threads.submit(choices, references.decoder, said.prompts, said.texts)
             asked.likeliest(read, said.prompts, said.texts, said.counts, known)  # NumPy's texts are their beginnings
-        figures = _compare_numpy(by_numpy, should, architecture, config, asked, read, known, model_says)
-    if is_rounded:
-        prompts, counts = asked.of_numpy
-        ids = by_numpy.answer["ids"]
-        figures["like_the_unrounded_model"] = ids == asked.likeliest(own, prompts, ids, counts)
-    wrong = [key for key, value in figures.items() if key.endswith("_equal") and not value]
-    most = [
-        limits_by_dtype[dtype] if most_divergence is None else most_divergence
-        for limits_by_dtype in (TOLERANCE, LLAMA_CPP_TOLERANCE)
-    ]
-    if wrong or not figures["kl_nats_per_token"] <= most[0]:
-        raise ExportError(
-            f"What was written is not what the model is ({', '.join(wrong) or 'kl_nats_per_token'}): {figures}. "
-            "Nothing was kept.",
-            figures=figures,
+        figures = _compare_numpy(
+            by_numpy, references.digests.result(), self._architecture, self._config, asked, read, known, model_says
         )
-    figures["llama_cpp"] = None
-    if in_llama_cpp:
-        alone, answer = by_llama_cpp
-        wanted = asked.likeliest(read, said.prompts, said.texts, said.counts, known)
-        of_llama_cpp = _compare_llama_cpp(
-            alone,
-            answer,
-            ending,
-            said,
-            asked,
-            wanted,
-            choosing.result(),
-            model_says,
-            most_divergence=most[1],
-            near=NEAR[dtype],
-        )
-        figures |= {**comparison.variety(said.texts), "llama_cpp": of_llama_cpp}
-    return figures
+        if is_rounded:
+            prompts, counts = asked.of_numpy
+            ids = by_numpy.answer["ids"]
+            figures["like_the_unrounded_model"] = ids == asked.likeliest(own, prompts, ids, counts)
+        wrong = [key for key, value in figures.items() if key.endswith("_equal") and not value]
+        most = [
+            limits_by_dtype[dtype] if most_divergence is None else most_divergence
+            for limits_by_dtype in (TOLERANCE, LLAMA_CPP_TOLERANCE)
+        ]
+        if wrong or not figures["kl_nats_per_token"] <= most[0]:
+            raise ExportError(
+                f"What was written is not what the model is ({', '.join(wrong) or 'kl_nats_per_token'}): {figures}. "
+                "Nothing was kept.",
+                figures=figures,
+            )
+        figures["llama_cpp"] = None
+        if self._in_llama_cpp:
+            alone, answer = by_llama_cpp
+            wanted = asked.likeliest(read, said.prompts, said.texts, said.counts, known)
+            of_llama_cpp = _compare_llama_cpp(
+                alone,
+                answer,
+                ending,
+                said,
+                asked,
+                wanted,
+                choosing.result(),
+                model_says,
+                most_divergence=most[1],
+                near=NEAR[dtype],
+            )
+            figures |= {**comparison.variety(said.texts), "llama_cpp": of_llama_cpp}
+        return figures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,23 +373,17 @@ class _NumpyAnswer:
     logits: Rows
 
 
-def _ask_numpy(path: Path, asked: _Asked) -> _NumpyAnswer:
-    """Let NumPy read the file in a fresh process."""
+def _for_numpy(path: Path, asked: _Asked, logits: Path) -> dict[str, Any]:
+    """Return the job of the process that reads the file by NumPy, which saves the probe's logits."""
     prompts, counts = asked.of_numpy
-    with temporary.folder() as folder:
-        logits = Path(folder) / "logits.npy"
-        job = {
-            "path": str(path.absolute()),
-            "prompts": prompts,
-            "new_tokens": counts,
-            "texts": asked.texts,
-            "probe": asked.probe,
-            "logits": str(logits),
-        }
-        # Threads of a product wait without resting, and llama.cpp's is beside them.
-        environment = worker.ONE_THREAD if runs_llama_cpp() else None
-        answer = worker.run("kerasgen.exporters.gguf.worker", job, environment=environment)
-        return _NumpyAnswer(answer, np.load(logits).astype(np.float64))
+    return {
+        "path": str(path.absolute()),
+        "prompts": prompts,
+        "new_tokens": counts,
+        "texts": asked.texts,
+        "probe": asked.probe,
+        "logits": str(logits),
+    }
 
 
 def _compare_numpy(
@@ -353,8 +425,8 @@ def _compare_numpy(
     return figures
 
 
-def _ask_llama_cpp(path: Path, asked: _Asked, ending: Ending | None = None) -> dict[str, Any]:
-    """Let llama.cpp run the file in a fresh process.
+def _for_llama_cpp(path: Path, asked: _Asked, ending: Ending | None = None) -> dict[str, Any]:
+    """Return the job of a process of llama.cpp.
 
     Args:
         path: the file.
@@ -362,7 +434,7 @@ def _ask_llama_cpp(path: Path, asked: _Asked, ending: Ending | None = None) -> d
         ending: of a text, where all but the texts that are alone is asked; None for those.
     """
     end, alone = asked.tokenizer.end_token_id, ending is None
-    job: dict[str, Any] = {
+    return {
         "path": str(path.absolute()),
         "chunk": asked.chunk,
         "longest": asked.longest,
@@ -377,7 +449,6 @@ def _ask_llama_cpp(path: Path, asked: _Asked, ending: Ending | None = None) -> d
         "forced": _whole_character(asked.tokenizer),
         "chats": [] if alone else asked.chats,
     }
-    return worker.run("kerasgen.exporters.gguf.llama_cpp_worker", job)
 
 
 def _places(asked: _Asked) -> list[int]:

@@ -16,8 +16,10 @@ def digests(by_name: dict[str, Any]) -> dict[str, str]:
     """Return a SHA-256 of each tensor, its shape included, as float32."""
     import numpy as np
 
+    from kerasgen import huge_pages
+
     def of(tensor: Any) -> str:
-        array = np.ascontiguousarray(tensor, dtype="<f4")
+        array = huge_pages.contiguous(np.asarray(tensor, dtype="<f4"))
         digest = hashlib.sha256(str(array.shape).encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
         return digest.hexdigest()

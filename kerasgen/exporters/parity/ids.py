@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -45,60 +45,83 @@ class Answer:
     peak_bytes: int | None
 
 
-def ask(
-    path: Path,
-    calls: Sequence[Mapping[str, Any]] = (),
-    *,
-    logits: Sequence[Sequence[int] | Mapping[str, Any]] = (),
-    texts: Sequence[str] = (),
-    settings: Mapping[str, Any] | None = None,
-    timeout: float = 3600.0,
-) -> Answer:
-    """Load an artefact in a fresh process, let it generate, and return its answer.
+class Reader:
+    """A fresh process that loads an artefact and generates with it; a context manager that ends it.
 
     Args:
-        path: the path of the artefact.
-        calls: arguments of `Runtime.generate_ids`, as JSON could hold them.
-        logits: texts, as ids, whose logits to read; or arguments of `logits` or `branched_logits` of the runtime.
-        texts: to encode.
-        settings: the settings of the runtime.
-        timeout: seconds after which the process is ended.
-
-    Raises:
-        ExportError: the process failed, and the message holds the end of what it said; or it took too long.
+        imports: modules of its runtime, which it imports before there is an artefact.
     """
-    with temporary.folder() as folder:
+
+    def __init__(self, imports: Sequence[str] = ()) -> None:
+        self._count = 0
+        with contextlib.ExitStack() as stack:
+            self._folder = stack.enter_context(temporary.folder())
+            self._process = stack.enter_context(worker.Worker("kerasgen.runtime", imports=imports))
+            self._stack = stack.pop_all()
+
+    def begin(
+        self,
+        path: Path,
+        calls: Sequence[Mapping[str, Any]] = (),
+        *,
+        logits: Sequence[Sequence[int] | Mapping[str, Any]] = (),
+        texts: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
+        timeout: float = 3600.0,
+    ) -> Reader:
+        """Let it load an artefact and generate, and return this reader at once.
+
+        Args:
+            path: the path of the artefact.
+            calls: arguments of `Runtime.generate_ids`, as JSON could hold them.
+            logits: texts, as ids, whose logits to read; or arguments of `logits` or `branched_logits` of the runtime.
+            texts: to encode.
+            settings: the settings of the runtime.
+            timeout: seconds from now after which the process is ended.
+        """
+        self._count = len(logits)
         job = {
             "path": str(path.absolute()),
             "calls": [dict(call) for call in calls],
             "logits": [dict(item) if isinstance(item, Mapping) else {"token_ids": list(item)} for item in logits],
-            "folder": folder,
+            "folder": self._folder,
             "texts": list(texts),
             "settings": dict(settings or {}),
         }
-        answer = worker.run("kerasgen.runtime", job, timeout=timeout)
-        read = [np.load(Path(folder) / f"{index}.npy") for index in range(len(logits))]
-    names = ("modules", "load_seconds", "peak_bytes")
-    return Answer(answer["calls"], answer["seconds"], answer["encoded"], read, *(answer[name] for name in names))
+        self._process.give(job, timeout=timeout)
+        return self
+
+    def answer(self) -> Answer:
+        """Wait for what it generated, and return it.
+
+        Raises:
+            ExportError: the process failed, and the message holds the end of what it said; or it took too long.
+        """
+        answer = self._process.answer()
+        read = [np.load(Path(self._folder) / f"{index}.npy") for index in range(self._count)]
+        names = ("modules", "load_seconds", "peak_bytes")
+        return Answer(answer["calls"], answer["seconds"], answer["encoded"], read, *(answer[name] for name in names))
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
 
 
-@contextlib.contextmanager
-def asked(path: Path, calls: Sequence[Mapping[str, Any]], **further: Any) -> Iterator[Future[Answer]]:
-    """Give what `ask` will return, so that the model can read while the fresh process runs.
-
-    Args:
-        path: as for `ask`.
-        calls: as for `ask`.
-        further: the other arguments of `ask`.
-    """
-    with ThreadPoolExecutor(1) as threads:  # the thread waits for the process
-        yield threads.submit(ask, path, calls, **further)
+def ask(path: Path, calls: Sequence[Mapping[str, Any]] = (), **further: Any) -> Answer:
+    """Load an artefact in a fresh process, let it generate, and return its answer; see `Reader`."""
+    with Reader() as reader:
+        return reader.begin(path, calls, **further).answer()
 
 
 def prove_ids(
     model: LanguageModel,
     path: Path,
     *,
+    reader: Reader | None = None,
     chunks: Sequence[int],
     longest: int,
     settings: Mapping[str, Any] | None = None,
@@ -116,6 +139,7 @@ def prove_ids(
     Args:
         model: what was exported.
         path: the artefact.
+        reader: a process that was begun before the artefact was written; None begins one.
         chunks: tokens that a prefill reads at once, of each size.
         longest: tokens that a text in the artefact can have.
         settings: the settings of the runtime.
@@ -145,9 +169,10 @@ def prove_ids(
     encodable = comparison.encodable(tokenizer, texts)
     progress.begin(comparison.GENERATE)
     read = comparison.reader(model, comparison.read_length(tokenizer, prompts, counts))
-    with asked(path, calls, texts=encodable, settings=settings) as asking:
+    with reader or Reader() as fresh:
+        fresh.begin(path, calls, texts=encodable, settings=settings)
         (rounded or read)(prompts[0])  # what a backend compiles for it is compiled meanwhile
-        answer = asking.result()
+        answer = fresh.answer()
 
     progress.begin(comparison.COMPARE)
     batches = {

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kerasgen.errors import ExportError
 from kerasgen.exporters import progress
 from kerasgen.exporters.parity import blas, comparison
-from kerasgen.exporters.parity.ids import Answer, asked, check_modules
+from kerasgen.exporters.parity.ids import Answer, Reader, check_modules
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.arithmetic import log_softmax
 
@@ -69,6 +69,7 @@ def prove_divergence(
     model: LanguageModel,
     path: Path,
     *,
+    reader: Reader | None = None,
     chunks: Sequence[int],
     longest: int,
     beams: int,
@@ -90,6 +91,7 @@ def prove_divergence(
     Args:
         model: what was exported.
         path: the artefact.
+        reader: a process that was begun before the artefact was written; None begins one.
         chunks: tokens that a prefill reads at once, of each size; none if it holds no such signature.
         longest: tokens that a text in the artefact can have.
         beams: texts that one call continues; 0 if it holds no such signature.
@@ -118,9 +120,10 @@ def prove_divergence(
     progress.begin(comparison.GENERATE)
     longest_read = max(map(len, compared))
     whole = comparison.reader(model, max(longest_read, comparison.read_length(tokenizer, [prompt], [new])))
-    with asked(path, [call], logits=read, texts=texts, settings=settings) as asking:
+    with reader or Reader() as fresh:
+        fresh.begin(path, [call], logits=read, texts=texts, settings=settings)
         wanted = [np.asarray(whole(ids)).astype(np.float64) for ids in compared]
-        answer = asking.result()
+        answer = fresh.answer()
     progress.begin(comparison.COMPARE)
     rows = [array.astype(np.float64) for array in answer.logits]
     figures = _distances(model, compared, wanted, rows[: len(compared)])

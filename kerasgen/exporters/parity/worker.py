@@ -1,62 +1,174 @@
-"""Runs a module in a fresh process: a job goes in as JSON, an answer comes out as JSON."""
+"""Runs a module in a fresh process, which may be started before its job is known: JSON goes in, JSON comes out."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+import weakref
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any
 
 import kerasgen
 from kerasgen import devices, quiet
 from kerasgen.errors import ExportError
 from kerasgen.files import temporary
+from kerasgen.runtime import job as jobs
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Variables of a process that multiplies on one core, beside another one."""
+
+_SHOWN = 1500  # characters of a failed process's standard error
+_MOST_READ = 4 * _SHOWN  # bytes of it
+
+_of_another: list[contextlib.ExitStack] = []
+
+
+class Worker:
+    """A fresh process that imports while this one goes on, and does one job; a context manager that ends it.
+
+    It runs `python -m MODULE JOB.json ANSWER.json prepared IMPORTS…`, and the module reads its job by
+    `kerasgen.runtime.job.read`, which waits for it. It ends with its answer, when the block is left before, and when
+    this process ends, however that comes. float32 is not rounded to TF32 in it.
+
+    Args:
+        module: its whole name; the process finds kerasgen where this one did.
+        imports: modules that it imports before its job is known. One that it can't import is told by what needs it.
+        environment: variables of its own.
+
+    Raises:
+        ExportError: no process can be started.
+    """
+
+    def __init__(
+        self, module: str, *, imports: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.module, self._timeout, self._until = module, 0.0, 0.0
+        root = str(Path(kerasgen.__file__).parents[1])
+        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(temporary.folder()))
+            self._job, self._answer = folder / "job.json", folder / "answer.json"
+            self._said: IO[bytes] = stack.enter_context((folder / "said").open("w+b"))
+            try:
+                self._child = subprocess.Popen(
+                    [sys.executable, "-m", module, str(self._job), str(self._answer), jobs.PREPARED, *imports],
+                    env=os.environ
+                    | quiet.CHILD
+                    | devices.WHOLE_FLOAT32
+                    | {"PYTHONPATH": search}
+                    | dict(environment or {}),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._said,
+                )
+            except OSError as cause:
+                raise ExportError(
+                    f"A fresh process of {module} can't be started: {cause}. Nothing was kept."
+                ) from cause
+            stack.callback(_end, self._child)
+            self._end = weakref.finalize(self, _close, stack.pop_all(), os.getpid())
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._child.pid
+
+    def give(self, job: Mapping[str, Any], *, timeout: float = 3600.0) -> Worker:
+        """Give the process its job, and return this worker at once.
+
+        Args:
+            job: as JSON could hold it.
+            timeout: seconds from now after which the process is ended.
+        """
+        self._timeout, self._until = timeout, time.monotonic() + timeout
+        written = self._job.with_suffix(".part")
+        written.write_text(json.dumps(job), encoding="utf-8")
+        written.replace(self._job)
+        assert self._child.stdin is not None
+        with contextlib.suppress(OSError):  # it has ended already, and its answer says how
+            self._child.stdin.write(b"\n")
+            self._child.stdin.flush()
+        return self
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the answer to the job, and return it.
+
+        Raises:
+            ExportError: the process failed, and the message holds the end of what it said; or it took too long.
+        """
+        try:
+            status = self._child.wait(max(self._until - time.monotonic(), 0.0))
+        except subprocess.TimeoutExpired as cause:
+            self.close()
+            raise ExportError(
+                f"A fresh process of {self.module} did not finish in {self._timeout:g} seconds. Nothing was kept. "
+                "Export when the machine has less to do, or a smaller model."
+            ) from cause
+        if status:
+            said = self._last_words()
+            self.close()
+            raise ExportError(
+                f"A fresh process of {self.module} failed with exit status {status}, and nothing was kept: {said}"
+            )
+        answer: dict[str, Any] = json.loads(self._answer.read_text(encoding="utf-8"))
+        self.close()
+        return answer
+
+    def close(self) -> None:
+        """End the process, if it has not ended; what it wrote is removed."""
+        self._end()
+
+    def _last_words(self) -> str:
+        self._said.seek(0, os.SEEK_END)
+        self._said.seek(max(self._said.tell() - _MOST_READ, 0))
+        return self._said.read().decode("utf-8", "replace").strip()[-_SHOWN:]
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def run(
     module: str, job: Mapping[str, Any], *, timeout: float = 3600.0, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Run `python -m MODULE JOB.json ANSWER.json` and return the answer; float32 is not rounded to TF32 in it.
+    """Do a job in a fresh process, and return the answer; see `Worker`.
 
     Args:
-        module: its whole name; it finds kerasgen where this process did.
+        module: as for `Worker`.
         job: as JSON could hold it.
         timeout: seconds after which the process is ended.
-        environment: variables of its own.
+        environment: as for `Worker`.
 
     Raises:
         ExportError: the process failed, and the message holds the end of what it said; or it took too long.
     """
-    with temporary.folder() as folder:
-        job_path, answer_path = Path(folder) / "job.json", Path(folder) / "answer.json"
-        job_path.write_text(json.dumps(job), encoding="utf-8")
-        root = str(Path(kerasgen.__file__).parents[1])
-        search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", module, str(job_path), str(answer_path)],
-                env=os.environ | quiet.CHILD | devices.WHOLE_FLOAT32 | {"PYTHONPATH": search} | dict(environment or {}),
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as cause:
-            raise ExportError(
-                f"A fresh process of {module} did not finish in {timeout:g} seconds. Nothing was kept. Export when the "
-                "machine has less to do, or a smaller model."
-            ) from cause
-        if done.returncode:
-            raise ExportError(
-                f"A fresh process of {module} failed with exit status {done.returncode}, and nothing was kept: "
-                f"{done.stderr.strip()[-1500:]}"
-            )
-        answer: dict[str, Any] = json.loads(answer_path.read_text(encoding="utf-8"))
-        return answer
+    with Worker(module, environment=environment) as process:
+        return process.give(job, timeout=timeout).answer()
+
+
+def _close(stack: contextlib.ExitStack, owner: int) -> None:
+    """End a process and remove its files, unless this process was forked from the one that they belong to."""
+    if os.getpid() == owner:
+        stack.close()
+    else:
+        _of_another.append(stack)  # which would remove the files when it is collected
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a child and wait for it, so that none is left."""
+    if child.poll() is None:
+        child.kill()
+    child.wait()
+    if child.stdin is not None:
+        with contextlib.suppress(OSError):
+            child.stdin.close()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kerasgen import quiet
+from kerasgen import garbage, quiet
 from kerasgen.bounds import FiniteFloat, PositiveInt
 from kerasgen.deferred_imports import is_installed
 from kerasgen.errors import ExportArgumentError, MissingDependencyError
@@ -29,6 +29,7 @@ _LONGEST = 2048
 _WRITE = "trace and write the graph"
 # What `import tensorflow` itself brings into a process.
 _ALLOWED = ("tensorflow", "keras", "jax")
+_IMPORTS = ("tensorflow", "kerasgen.exporters.saved_model.runtime", "kerasgen.tokens.bpe")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class SavedModelExporter(Exporter):
         if isinstance(model, MaskedLanguageModel):
             return masked_graphs.export_saved_model(model, path, overwrite=overwrite)
         from kerasgen.exporters.parity import comparison
-        from kerasgen.exporters.parity.ids import prove_ids
+        from kerasgen.exporters.parity.ids import Reader, prove_ids
         from kerasgen.exporters.staging import check_target, staged, write_report
         from kerasgen.exporters.validation import held_beside, held_in_graph, require_held, require_plain
         from kerasgen.models import chat, licences
@@ -135,7 +136,12 @@ class SavedModelExporter(Exporter):
             **licences.said(model),
             **chat.said(model),
         }
-        with staged(path, overwrite=overwrite, exporter="saved_model") as stage:
+        # The process that proves imports TensorFlow while this one traces.
+        with (
+            staged(path, overwrite=overwrite, exporter="saved_model") as stage,
+            Reader(_IMPORTS) as reader,
+            garbage.put_off(),
+        ):
             progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE)
             progress.begin(_WRITE)
             if config is None:
@@ -149,6 +155,7 @@ class SavedModelExporter(Exporter):
             about["parity"] = prove_ids(
                 model,
                 stage,
+                reader=reader,
                 chunks=(min(_PROBED_LENGTH, max(longest // 4, 1)),),
                 longest=longest,
                 rounded=self._rounded(model, longest) if config else None,

@@ -13,11 +13,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import attr_value_pb2
 
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights, flat, nested
 from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow.attention import LOWEST, Keys, Weigh, over_keys, over_values
+
+
+def call(function: Any, *arguments: Any, **named: Any) -> Any:
+    """Call a function in the graph of another one, and return what it returns.
+
+    The shapes are those that the function was traced with. TensorFlow would infer them anew through its whole body, at
+    each call of it and at each call of what calls it: a tenth of a second for twelve layers, and again where the graph
+    is loaded.
+    """
+    unasked = {"_disable_call_shape_inference": attr_value_pb2.AttrValue(b=True)}
+    with tf.compat.v1.get_default_graph()._attr_scope(unasked):
+        return function(*arguments, **named)
 
 
 def is_end(token_ids: Any, ends: Any) -> Any:
@@ -175,11 +188,12 @@ class Passes:
         def traced(packed: dict[str, Any], *given: Any) -> Any:
             return call(self._config, self._packing.unpacked(packed), *given)
 
-        return tf.function(traced, input_signature=specs, autograph=False)
+        # As one concrete function: a `tf.function` is traced at its first call, and again at a later one.
+        return tf.function(traced, autograph=False).get_concrete_function(*specs)
 
     def read(self, packed: dict[str, Any], token_ids: Any) -> tuple[Any, Cache]:
         """As the function `read`, of packed weights."""
-        hidden, cache = self._read(packed, token_ids)
+        hidden, cache = call(self._read, packed, token_ids)
         return hidden, Cache(*cache)
 
     def prefill(self, packed: dict[str, Any], prompts: Any, lengths: Any) -> tuple[Cache, Any, Any]:
@@ -195,7 +209,7 @@ class Passes:
         """As the function `advance`, of packed weights."""
         if width not in self._advance:
             self._advance[width] = self._once(partial(advance, width=width), self._step)
-        logits, cache = self._advance[width](packed, token, places, old, mask, recent)
+        logits, cache = call(self._advance[width], packed, token, places, old, mask, recent)
         return logits, Cache(*cache)
 
 

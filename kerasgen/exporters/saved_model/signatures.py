@@ -17,11 +17,13 @@ from kerasgen.constraints.valid_utf8 import Utf8Masks
 from kerasgen.exporters.exportable_samplers import BEAM, token_sampler
 from kerasgen.exporters.saved_model import graph
 from kerasgen.exporters.saved_model.beams import BeamChoice
+from kerasgen.exporters.saved_model.passes import call
+from kerasgen.exporters.saved_model.random_numbers import RandomNumbers
 from kerasgen.exporters.saved_model.runtime import UNMASKED
 from kerasgen.exporters.saved_model.tokenizer import GraphTokenizer
 from kerasgen.exporters.tensorflow import namespace as xp
 from kerasgen.exporters.tensorflow.utf8 import Utf8Steps, table
-from kerasgen.samplers import inputs, randomness
+from kerasgen.samplers import inputs
 from kerasgen.samplers.base import LEAST_TEMPERATURE
 from kerasgen.tokens.bpe import ByteLevelBPE
 
@@ -161,6 +163,7 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         self._start = start_token_id
         self._ends = tuple(end_token_ids)
         self._longest = max_sequence_length
+        self._random = RandomNumbers()
         self._num_beams = num_beams
         self._length_penalty = length_penalty
 
@@ -180,7 +183,7 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
             ended = tf.TensorSpec([None], tf.bool)
             decode = _function(partial(_decode, tokenizer), _DECODED | {"ended": ended})
             functions["decode"] = _function(
-                lambda token_ids, lengths: decode(token_ids, lengths, tf.fill(tf.shape(lengths), True)), _DECODED
+                lambda token_ids, lengths: call(decode, token_ids, lengths, tf.fill(tf.shape(lengths), True)), _DECODED
             )
         for name in samplers:
             # One graph for all: the others call it.
@@ -224,12 +227,12 @@ class TextGenerator(tf.Module):  # type: ignore[misc]
         def pick(logits: Any, numbers: Any) -> Any:
             return inputs.choose(kind, own, xp, logits if temperature is None else logits / temperature, numbers)
 
-        key = _keys(prompts, lengths, settings["seed"]) if kind.draws else None
+        key = self._random.keys(prompts, lengths, settings["seed"]) if kind.draws else None
 
         def numbers(step: Any) -> Any:
             if key is None:
                 return tf.zeros(tf.broadcast_dynamic_shape(tf.shape(step), tf.shape(lengths)))
-            return randomness.uniforms(xp, key, tf.zeros_like(key[0]) + tf.cast(step, tf.uint32))
+            return self._random.uniforms(key, tf.zeros_like(key[0]) + tf.cast(step, tf.uint32))
 
         return self._decoder.sample(prompts, lengths, most, end, graph.Choice(pick, numbers, self._utf8, begun))
 
@@ -259,10 +262,11 @@ def _decode(tokenizer: GraphTokenizer, token_ids: Any, lengths: Any, ended: Any)
 
 def _texts(encode: Any, decode: Any, of_ids: Any) -> Callable[..., dict[str, Any]]:
     def generate(prompts: Any, **settings: Any) -> dict[str, Any]:
-        ids = encode(prompts)
-        generated = graph.Generated(*of_ids(tf.constant(True), ids["token_ids"], ids["lengths"], *settings.values()))
+        ids = call(encode, prompts)
+        asked = (tf.constant(True), ids["token_ids"], ids["lengths"], *settings.values())
+        generated = graph.Generated(*call(of_ids, *asked))
         last = generated.lengths - tf.cast(generated.ended, tf.int32)
-        texts = decode(generated.token_ids, last, generated.ended)["texts"]
+        texts = call(decode, generated.token_ids, last, generated.ended)["texts"]
         return {"texts": texts, "token_ids": generated.token_ids, "lengths": generated.lengths}
 
     return generate
@@ -270,38 +274,17 @@ def _texts(encode: Any, decode: Any, of_ids: Any) -> Callable[..., dict[str, Any
 
 def _ids(of_ids: Any, *, valid_utf8: bool) -> Callable[..., dict[str, Any]]:
     def generate(**inputs: Any) -> dict[str, Any]:
-        generated = graph.Generated(*of_ids(tf.constant(valid_utf8), *inputs.values()))
+        generated = graph.Generated(*call(of_ids, tf.constant(valid_utf8), *inputs.values()))
         return {"token_ids": generated.token_ids, "lengths": generated.lengths}
 
     return generate
 
 
-def _keys(prompts: Any, lengths: Any, seed: Any) -> tuple[Any, Any]:
-    """Return each prompt's key of random numbers, as in the library's own generation.
-
-    Args:
-        prompts: int32 `(batch, length)`, the start token with them.
-        lengths: int32 `(batch,)`.
-        seed: int64 scalar, the bits of a seed of 64 bits.
-    """
-    counted = tf.range(tf.shape(prompts)[1]) < lengths[:, None]
-    ids = tf.where(counted, prompts, -1)
-    same = tf.reduce_all(tf.equal(ids[None], ids[:, None]), axis=-1)
-    row = tf.range(tf.shape(prompts)[0])
-    repeat = tf.reduce_sum(tf.cast(tf.logical_and(same, row < row[:, None]), tf.int32), axis=-1)
-    words = [
-        tf.cast(tf.bitwise.bitwise_and(word, tf.constant(0xFFFFFFFF, tf.int64)), tf.uint32)[None, None]
-        for word in (seed, tf.bitwise.right_shift(seed, tf.constant(32, tf.int64)))
-    ]
-    token_ids = tf.cast(tf.where(counted, prompts, 0), tf.uint32)
-    return randomness.prompt_key(xp, (words[0], words[1]), token_ids, counted, tf.cast(repeat, tf.uint32))
-
-
-def _function(call: Callable[..., Any], inputs: dict[str, Any]) -> Any:
+def _function(body: Callable[..., Any], inputs: dict[str, Any]) -> Any:
     """Return a `tf.function` whose inputs have these names, as a signature shows them."""
 
     def by_name(*values: Any) -> Any:
-        return call(**dict(zip(inputs, values, strict=True)))
+        return body(**dict(zip(inputs, values, strict=True)))
 
     specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()]
     return tf.function(by_name, autograph=False).get_concrete_function(*specs)

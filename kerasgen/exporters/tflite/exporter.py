@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kerasgen.decoder.config import DecoderConfig
     from kerasgen.decoder.weights import Weights
     from kerasgen.exporters.parity.comparison import Read
+    from kerasgen.exporters.parity.ids import Reader
     from kerasgen.exporters.parity.quantized import Limits
     from kerasgen.exporters.validation import FileTokenizer
     from kerasgen.models.base import LanguageModel
@@ -43,6 +44,8 @@ _CACHE_LENGTH = 256
 _BEAMS = 4
 _SHORTEST = 64  # places of the cache that the smallest signature attends to
 _LEAST_HELD_OUT = 20  # tokens
+# What the process that proves imports while the graph is traced.
+_IMPORTS = ("kerasgen.exporters.tflite.runtime", "kerasgen.generation", "ai_edge_litert.compiled_model")
 _TRACE, _CONVERT = "trace the graph", "convert it to TFLite"
 
 
@@ -137,6 +140,7 @@ class TFLiteExporter(Exporter):
         if isinstance(model, MaskedLanguageModel):
             return masked_graphs.export_tflite(model, path, quantize=self.quantize, overwrite=overwrite)
         from kerasgen.exporters.parity import comparison
+        from kerasgen.exporters.parity.ids import Reader
         from kerasgen.exporters.validation import description_of, file_tokenizer, require_held
         from kerasgen.models import chat, licences
         from kerasgen.models.described import weights_of
@@ -167,7 +171,10 @@ class TFLiteExporter(Exporter):
             "samplers": list(self.samplers),
             "shortlist": None,
         }
-        with staging.staged(path, overwrite=overwrite, exporter="tflite", beside=staging.BESIDE) as stage:
+        with (
+            staging.staged(path, overwrite=overwrite, exporter="tflite", beside=staging.BESIDE) as stage,
+            Reader(_IMPORTS) as reader,
+        ):
             progress.plan(_TRACE, _CONVERT, comparison.GENERATE, comparison.COMPARE)
             weights = weights_of(model)
             flatbuffer, weight_bytes = self._flatbuffer(config, weights, graph)
@@ -177,7 +184,7 @@ class TFLiteExporter(Exporter):
             )
             _write_tokenizer(stage, tokenizer)
             staging.write_report(stage, report, exporter="tflite")
-            report["parity"] = self._prove(model, stage, graph, weights)
+            report["parity"] = self._prove(model, stage, reader, graph, weights)
             written = staging.write_report(stage, report, exporter="tflite")
         return Artefact(path=path, exporter="tflite", report=written)
 
@@ -275,13 +282,16 @@ class TFLiteExporter(Exporter):
             "tokenizer": metadata.tokenizer_settings(tokenizer),
         }
 
-    def _prove(self, model: LanguageModel, stage: Path, graph: dict[str, Any], weights: Weights) -> dict[str, Any]:
+    def _prove(
+        self, model: LanguageModel, stage: Path, reader: Reader, graph: dict[str, Any], weights: Weights
+    ) -> dict[str, Any]:
         from kerasgen.exporters.parity import ids, quantized
 
         common: dict[str, Any] = {
             "chunks": graph["prefill_lengths"],
             "longest": graph["cache_length"],
             "settings": {"weight_cache": None},
+            "reader": reader,
         }
         if self.quantize in LIMITS:
             return quantized.prove_divergence(

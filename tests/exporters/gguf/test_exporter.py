@@ -339,13 +339,13 @@ def _greedy(model: LanguageModel) -> list[int]:
 
 def _answers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What fresh processes answer from now on."""
-    run, found = worker.run, []
+    answer, found = worker.Worker.answer, []
 
-    def listening(module: str, job: Any, **more: Any) -> dict[str, Any]:
-        found.append(run(module, job, **more))
+    def listening(process: worker.Worker) -> dict[str, Any]:
+        found.append(answer(process))
         return found[-1]
 
-    monkeypatch.setattr(worker, "run", listening)
+    monkeypatch.setattr(worker.Worker, "answer", listening)
     return found
 
 
@@ -363,17 +363,17 @@ def _answers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 )
 def test_llama_cpp_sees_what_numpy_did_not(model, change, message, tmp_path, tmp_path_factory, monkeypatch):
     """llama.cpp is given a changed copy of the file: whatever it does otherwise than the model is found."""
-    run = worker.run
+    give = worker.Worker.give
 
-    def run_and_change(module: str, job: Any, **more: Any) -> dict[str, Any]:
-        if module == LLAMA_CPP:
+    def give_changed(process: worker.Worker, job: Any, **more: Any) -> worker.Worker:
+        if process.module == LLAMA_CPP:
             # Two processes run at a time: a copy that was written again would shrink in the hands of the first.
             copy = tmp_path_factory.mktemp("changed") / "changed.gguf"
             change(Path(shutil.copy(job["path"], copy)))
             job = job | {"path": str(copy)}
-        return run(module, job, **more)
+        return give(process, job, **more)
 
-    monkeypatch.setattr(worker, "run", run_and_change)
+    monkeypatch.setattr(worker.Worker, "give", give_changed)
     with pytest.raises(kg.errors.ExportError, match=message):
         kg.GgufExporter().export(model, tmp_path / "tiny.gguf")
     assert list(tmp_path.iterdir()) == []
