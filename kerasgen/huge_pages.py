@@ -43,14 +43,19 @@ def copy(array: Any) -> npt.NDArray[Any]:
     """Return a copy of an array or a view, row by row, in huge pages where it is large enough."""
     source = np.asarray(array)
     copied = empty(source.shape, source.dtype)
+    copy_to(copied, source)
+    return copied
+
+
+def copy_to(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
+    """Copy an array or a view into one of the same shape, whose rows lie one after another."""
     if source.ndim < 2 or source.strides[-1] <= source.strides[-2]:
-        np.copyto(copied, source)
-        return copied
+        np.copyto(target, source)
+        return
     # A transposed view: NumPy's copy of it by whole rows reads a line of the cache for each number.
     for first in range(0, source.shape[-1], _LINE):
         block = (..., slice(first, first + _LINE))
-        copied[block] = source[block]
-    return copied
+        target[block] = source[block]
 
 
 def contiguous(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -107,10 +107,11 @@ class DecoderGraph(tf.Module):  # type: ignore[misc]
         turned = map_named(
             lambda name, array: array.T if name.endswith(".kernel") else array, decoder.prepare(config, weights)
         )
-        self._packing = passes.Packing(turned)
-        packed = self._packing.packed(turned)
-        self._passes = passes.Passes(config, self._packing, packed)
-        self._kept = {name: tf.Variable(array, trainable=False, dtype=dtype) for name, array in packed.items()}
+        self._packing = passes.Packing(turned, stacks=not compiled)
+        self._kept = {
+            name: tf.Variable(array, trainable=False, dtype=dtype) for name, array in self._packing.packed(turned)
+        }
+        self._passes = passes.Passes(config, self._packing, self._kept)
 
     @property
     def vocabulary_size(self) -> int:

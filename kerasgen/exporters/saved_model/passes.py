@@ -7,7 +7,8 @@ search the first is shared by a prompt's beams, and only the second follows them
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,10 +16,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2
 
+from kerasgen import huge_pages
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights, flat, nested
 from kerasgen.exporters.tensorflow import decoder
 from kerasgen.exporters.tensorflow.attention import LOWEST, Keys, Weigh, over_keys, over_values
+
+_OF_A_LAYER = re.compile(r"^layers\.\d+\.")
 
 
 def call(function: Any, *arguments: Any, **named: Any) -> Any:
@@ -140,29 +144,47 @@ def advance(
 
 
 class Packing:
-    """Lays the vectors of a decoder into one array: what a function is given, each call of it names one by one.
+    """Lays the weights of a decoder into few arrays: what a function is given, each call of it names one by one.
+
+    All vectors are one array, and so are the kernels of one kind that all layers have in the same shape, `(layers, out,
+    in)`. In a graph each layer's is a part of it that is not copied.
 
     Args:
         weights: by name, arrays whose shapes are read.
+        stacks: whether kernels are laid together. XLA would copy each part of them.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, *, stacks: bool) -> None:
         named = flat(weights)
         self._vectors = {name: array.shape for name, array in named.items() if len(array.shape) == 1}
-        self._matrices = [name for name in named if name not in self._vectors]
+        kinds: dict[tuple[str, Any], list[str]] = {}
+        for name, array in named.items():
+            if name not in self._vectors:
+                kind = _OF_A_LAYER.sub("layers.", name) if stacks else name
+                kinds.setdefault((kind, array.shape), []).append(name)
+        self._stacks = {names[0] if len(names) == 1 else f"all.{names[0]}": names for names in kinds.values()}
         self._order = list(named)
 
-    def packed(self, weights: Weights) -> dict[str, Any]:
-        """Return the matrices by name, and all vectors as `vectors`."""
+    def packed(self, weights: Weights) -> Iterator[tuple[str, Any]]:
+        """Yield the arrays by name, the vectors as `vectors`; one at a time, for each may be a copy."""
         named = flat(weights)
-        vectors = np.concatenate([named[name] for name in self._vectors] or [np.zeros(0, np.float32)])
-        return {"vectors": vectors, **{name: named[name] for name in self._matrices}}
+        yield "vectors", np.concatenate([named[name] for name in self._vectors] or [np.zeros(0, np.float32)])
+        for name, parts in self._stacks.items():
+            if len(parts) == 1:
+                yield name, huge_pages.contiguous(named[name])
+                continue
+            array = np.empty((len(parts), *named[parts[0]].shape), np.float32)
+            for place, part in zip(array, parts, strict=True):
+                huge_pages.copy_to(place, named[part])
+            yield name, array
 
-    def unpacked(self, packed: dict[str, Any]) -> Weights:
-        """Return tensors by name, of what `packed` returned as tensors."""
+    def unpacked(self, packed: Mapping[str, Any]) -> Weights:
+        """Return tensors by name, of what `packed` yielded as tensors."""
         sizes = [size for (size,) in self._vectors.values()]
         parts = dict(zip(self._vectors, tf.split(packed["vectors"], sizes) if sizes else (), strict=True))
-        return nested({name: parts[name] if name in parts else packed[name] for name in self._order})
+        for name, names in self._stacks.items():
+            parts |= zip(names, [packed[name]] if len(names) == 1 else tf.unstack(packed[name]), strict=True)
+        return nested({name: parts[name] for name in self._order})
 
 
 class Passes:
@@ -171,7 +193,7 @@ class Passes:
     Args:
         config: the decoder's.
         packing: of the weights, as the passes take them.
-        packed: arrays or variables of what `packing` packed; their shapes are read.
+        packed: variables of what `packing` packed; their shapes are read.
     """
 
     def __init__(self, config: DecoderConfig, packing: Packing, packed: Mapping[str, Any]) -> None:

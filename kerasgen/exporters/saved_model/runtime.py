@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from kerasgen import fork_safety, quiet
+from kerasgen import fork_safety, garbage, quiet
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.runtime import masked, metadata
@@ -60,7 +60,7 @@ class SavedModelRuntime(Runtime):
         self._fixed = {"num_beams": description["num_beams"], "length_penalty": description["length_penalty"]}
         self._tf = tf
         try:
-            with quiet.quietly():
+            with quiet.quietly(), garbage.put_off():
                 self._module = tf.saved_model.load(str(path))
             self._signatures = self._module.signatures
             missing = [name for name in self._samplers if f"{name}_ids" not in self._signatures]
