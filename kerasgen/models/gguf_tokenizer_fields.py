@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,9 +117,10 @@ class GgufVocabulary:
 
 
 def reader(path: Path) -> Any:
-    """Return the package's `GGUFReader` of a file, which slices a plain array instead of a memory map's own class.
+    """Return the package's `GGUFReader` of a file, which reads a list of texts or of numbers at once.
 
-    Each of some 100,000 texts is sliced thrice, and a slice of that class takes three times as long.
+    The package takes each of some 150,000 texts and numbers of a vocabulary by itself, in slices of a memory map's own
+    class, which takes a second.
     """
     import gguf
     import numpy as np
@@ -132,7 +134,46 @@ def reader(path: Path) -> Any:
         def data(self, mapped: Any) -> None:
             self._array = np.asarray(mapped)
 
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+            if raw_type != gguf.GGUFValueType.ARRAY or self.endianess != gguf.GGUFEndian.LITTLE:
+                return super()._get_field_parts(orig_offs, raw_type)
+            kind, count = self._get(orig_offs, np.uint32), self._get(orig_offs + 4, np.uint64)
+            start, number = orig_offs + 12, int(count[0])
+            if kind[0] == gguf.GGUFValueType.STRING:
+                parts = _texts(self._array, start, number)
+                end = start + sum(8 + len(text) for text in parts)
+            elif kind[0] in self.gguf_scalar_to_np and kind[0] != gguf.GGUFValueType.BOOL:
+                numbers = self._get(start, self.gguf_scalar_to_np[gguf.GGUFValueType(kind[0])], number)
+                if len(numbers) != number:
+                    raise ValueError("the file ends within a list")
+                parts, end = list(numbers.reshape(-1, 1)), start + numbers.nbytes
+            else:
+                return super()._get_field_parts(orig_offs, raw_type)
+            types = [gguf.GGUFValueType.ARRAY, *([gguf.GGUFValueType(kind[0])] if number else [])]
+            return end - orig_offs, [kind, count, *parts], list(range(2, 2 + number)), types
+
     return PlainReader(path)
+
+
+def _texts(array: Any, start: int, number: int) -> list[memoryview]:
+    """Return the bytes of so many texts of a file, which lie one after another, each after its length.
+
+    Raises:
+        ValueError: the file ends within them.
+    """
+    view, at, texts = memoryview(array), start, []
+    length_at = struct.Struct("<Q").unpack_from
+    try:
+        for _ in range(number):
+            (length,) = length_at(view, at)
+            text = view[at + 8 : at + 8 + length]
+            if len(text) != length:
+                raise ValueError("the file ends within a text")
+            texts.append(text)
+            at += 8 + length
+    except struct.error as cause:
+        raise ValueError("the file ends within a list of texts") from cause
+    return texts
 
 
 def read(path: Path) -> tuple[GgufVocabulary, str, int]:

@@ -135,6 +135,7 @@ class GgufExporter(Exporter):
             progress.plan(_WRITE, comparison.GENERATE, *last, comparison.COMPARE)
             progress.begin(_WRITE)
             gguf_file.write(stage, architecture, config, weights, tokenizer, dtype=self.dtype, metadata=model.metadata)
+            digest = proof.submit(digests.sha256_of, stage)
             figures = proof.of(stage, most_divergence=self.most_divergence)
             about = {
                 **({"tokenizer_differences": list(written.differences)} if written.differences else {}),
@@ -143,7 +144,7 @@ class GgufExporter(Exporter):
                 "dtype": self.dtype,
                 "architecture": architecture.gguf,
                 "max_tokens": longest,
-                "sha256": digests.sha256_of(stage),
+                "sha256": digest.result(),
                 "parity": figures,
             }
             modelfile.write(stage, max_tokens=longest, chat_template=chat.template_of(model) is not None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from kerasgen.deferred_imports import is_installed
 from kerasgen.errors import ExportError
 from kerasgen.exporters import progress
 from kerasgen.exporters.gguf import file_format as gguf_file
-from kerasgen.exporters.gguf.reference import Ending, LlamaCppDecoder, choices
+from kerasgen.exporters.gguf.reference import Behind, Ending, LlamaCppDecoder, choices
 from kerasgen.exporters.gguf.worker import digests
 from kerasgen.exporters.parity import blas, comparison, conversations, worker
 from kerasgen.files import temporary
@@ -34,6 +34,7 @@ from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 Rows = npt.NDArray[np.float64]
+_T = TypeVar("_T")
 
 # Mean Kullback-Leibler divergence, in nats per token of the probe text, of what was written from the model.
 TOLERANCE = {"F32": 1e-6, "F16": 1e-3, "BF16": 1e-2, "Q8_0": 5e-2, "Q5_0": 0.5, "Q4_0": 1.0}
@@ -287,6 +288,10 @@ class Proof:
     ) -> None:
         self._stack.close()
 
+    def submit(self, call: Callable[[Path], _T], path: Path) -> Future[_T]:
+        """Let a thread beside the proof compute something of a file."""
+        return self._threads.submit(call, path)
+
     def of(self, path: Path, *, most_divergence: float | None = None) -> dict[str, Any]:
         """Read the file in a fresh process, and in two of llama.cpp where that is installed, and compare.
 
@@ -321,12 +326,19 @@ class Proof:
         by_numpy = _NumpyAnswer(self._in_numpy.answer(), np.load(logits).astype(np.float64))
         if self._in_llama_cpp:
             progress.begin(LLAMA_CPP)
-            by_llama_cpp = [process.answer() for process in self._in_llama_cpp]
+            alone, together = self._in_llama_cpp
+            behind: Behind = {}
+            by_llama_cpp = [alone.answer()]
+            # While the other process goes on. NumPy's texts are beginnings of these.
+            first = self._threads.submit(choices, references.decoder, asked.alone[0], by_llama_cpp[0]["ids"], behind)
+            asked.likeliest(read, asked.alone[0], by_llama_cpp[0]["ids"], asked.alone[1], known)
+            by_llama_cpp.append(together.answer())
+            first.result()
         progress.begin(comparison.COMPARE)
         if self._in_llama_cpp:
             said = _Said.of(asked, *by_llama_cpp)
-            choosing = self._threads.submit(choices, references.decoder, said.prompts, said.texts)
-            asked.likeliest(read, said.prompts, said.texts, said.counts, known)  # NumPy's texts are their beginnings
+            choosing = self._threads.submit(choices, references.decoder, said.prompts, said.texts, behind)
+            asked.likeliest(read, said.prompts, said.texts, said.counts, known)
         figures = _compare_numpy(
             by_numpy, references.digests.result(), self._architecture, self._config, asked, read, known, model_says
         )
@@ -347,11 +359,9 @@ class Proof:
             )
         figures["llama_cpp"] = None
         if self._in_llama_cpp:
-            alone, answer = by_llama_cpp
             wanted = asked.likeliest(read, said.prompts, said.texts, said.counts, known)
             of_llama_cpp = _compare_llama_cpp(
-                alone,
-                answer,
+                *by_llama_cpp,
                 ending,
                 said,
                 asked,

@@ -72,19 +72,28 @@ def _ending(rows: npt.NDArray[np.float64], end: int) -> tuple[int, float]:
     return place, float(before[place - 1] + margins[place]) / 2
 
 
+Behind = dict[tuple[tuple[int, ...], tuple[int, ...]], npt.NDArray[np.float64]]
+"""Of a prompt and ids after it, by how many nats each id is behind the likeliest one."""
+
+
 def choices(
-    decoder: NumpyDecoder, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]]
+    decoder: NumpyDecoder, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], known: Behind
 ) -> tuple[float, float]:
     """Return how often the texts' ids are the likeliest ones, and by how many nats they are behind at most.
 
     A text that another one of the same prompt begins with is read once, with that one.
+
+    Args:
+        decoder: what should have chosen them.
+        prompts: ids.
+        texts: ids after each.
+        known: of texts that were read before, to which those of this call are added.
     """
-    behind: dict[tuple[tuple[int, ...], tuple[int, ...]], npt.NDArray[np.float64]] = {}
     asked = [(tuple(prompt), tuple(ids)) for prompt, ids in zip(prompts, texts, strict=True)]
     for prompt, ids in sorted(asked, key=lambda text: -len(text[1])):
-        if (prompt, ids) not in behind:
+        if (prompt, ids) not in known:
             rows = decoder.copy().read([*prompt, *ids[:-1]])[len(prompt) - 1 :].astype(np.float64)
             nats = rows.max(-1) - rows[np.arange(len(ids)), list(ids)]
-            behind |= {(prompt, ids[:count]): nats[:count] for count in range(1, len(ids) + 1)}
-    together = np.concatenate([behind[text] for text in asked])
+            known |= {(prompt, ids[:count]): nats[:count] for count in range(1, len(ids) + 1)}
+    together = np.concatenate([known[text] for text in asked])
     return float((together == 0).mean()), float(together.max())

@@ -168,10 +168,11 @@ def prove_ids(
     calls.append({"prompts": [prompts[place] for place in together], "max_new_tokens": most} | raw)
     encodable = comparison.encodable(tokenizer, texts)
     progress.begin(comparison.GENERATE)
-    read = comparison.reader(model, comparison.read_length(tokenizer, prompts, counts))
+    length = comparison.read_length(tokenizer, prompts, counts)
+    read = comparison.reader(model, length)
     with reader or Reader() as fresh:
         fresh.begin(path, calls, texts=encodable, settings=settings)
-        (rounded or read)(prompts[0])  # what a backend compiles for it is compiled meanwhile
+        (rounded or read)([0] * length)  # what a backend compiles for the longest text is compiled meanwhile
         answer = fresh.answer()
 
     progress.begin(comparison.COMPARE)
