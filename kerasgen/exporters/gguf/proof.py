@@ -361,7 +361,8 @@ class Proof:
         if self._in_llama_cpp:
             wanted = asked.likeliest(read, said.prompts, said.texts, said.counts, known)
             of_llama_cpp = _compare_llama_cpp(
-                *by_llama_cpp,
+                by_llama_cpp[0],
+                by_llama_cpp[1],
                 ending,
                 said,
                 asked,
