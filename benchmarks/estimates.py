@@ -1,11 +1,11 @@
 """What `pipe.estimate()` says of a run beside what is then measured: time to the first step, time in all, memory, size.
 
-    python -m benchmarks.estimates [--only CASE,…] [--steps N] [--json FILE]
+    python -m benchmarks.estimates [--only CASE,…] [--steps N] [--json FILE] [--quick]
 
 The cases are the starter on poems, GPT-2's base shape (random weights, written to a directory) on English posts, and
 SmolLM2 with adapters on the same posts. Each estimate and each run is made in a process of its own, the caches warm.
 The texts are files on this machine: `--poems` is an archive of the chinese-poetry collection's Tang poems, `--posts` a
-JSONL file with a field `selftext`.
+JSONL file with a field `selftext`. `--quick` takes the starter alone, on the poems in the package.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ BAR = 0.25
 def main() -> None:
     """Estimate and run each case, and print both."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--poems", required=True)
-    parser.add_argument("--posts", required=True)
+    parser.add_argument("--poems")
+    parser.add_argument("--posts")
+    parser.add_argument("--quick", action="store_true", help="a smoke run, too small to measure anything")
     parser.add_argument("--only", default=",".join(CASES))
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--json", type=Path)
@@ -37,6 +38,10 @@ def main() -> None:
     if arguments.job:
         print(json.dumps(_job(**json.loads(arguments.job)), allow_nan=False))
         return
+    if arguments.quick:
+        arguments.only, arguments.steps = "starter", min(arguments.steps, 3)
+    elif arguments.poems is None or arguments.posts is None:
+        parser.error("--poems and --posts are required without --quick")
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for case in arguments.only.split(","):
@@ -52,9 +57,9 @@ def main() -> None:
         arguments.json.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _case(case: str, poems: str, posts: str, steps: int, folder: Path) -> dict[str, Any]:
+def _case(case: str, poems: str | None, posts: str | None, steps: int, folder: Path) -> dict[str, Any]:
     if case == "starter":
-        tang = f"chinese_poetry:path={poems},dynasty=tang"
+        tang = "sample:language=zh" if poems is None else f"chinese_poetry:path={poems},dynasty=tang"
         return {"corpus": tang, "model": "starter", "tuner": f"full:max_steps={steps}"}
     english = f"jsonl:path={posts},field=selftext"
     if case == "smollm2":
@@ -64,7 +69,7 @@ def _case(case: str, poems: str, posts: str, steps: int, folder: Path) -> dict[s
 
 
 def _asked(job: dict[str, Any]) -> dict[str, Any]:
-    line = [sys.executable, "-m", "benchmarks.estimates", "--poems", "-", "--posts", "-", "--job", json.dumps(job)]
+    line = [sys.executable, "-m", "benchmarks.estimates", "--job", json.dumps(job)]
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True)
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer

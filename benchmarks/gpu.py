@@ -19,7 +19,7 @@ Where there is no network, carry the wheels, without TensorFlow, which KerasHub 
         ml-dtypes sentencepiece tokenizers safetensors platformdirs rich protobuf
     pip install --no-index --no-deps wheels/*.whl       # beside jax, torch, transformers and peft
 
-`--toy` takes a tiny shape, to see that all rows run; it measures nothing.
+`--toy` (or `--quick`) takes a tiny shape, to see that all rows run; it measures nothing.
 """
 
 from __future__ import annotations
@@ -317,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> Figures:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
-    parser.add_argument("--toy", action="store_true", help="a tiny shape, too small to measure anything")
+    parser.add_argument("--toy", "--quick", action="store_true", help="a tiny shape, too small to measure anything")
     parser.add_argument("--only", help="parts, separated by commas, as in `training,decode 8`")
     parser.add_argument("--contenders", help="contenders, separated by commas, as in `kerasgen`")
     parser.add_argument("--limit", type=float, default=90.0, help="seconds that a row may take (default: 90)")

@@ -1,6 +1,6 @@
 """Tunes on a large corpus as it is stored and as it is streamed: peak memory and bytes on disk of each.
 
-    python -m benchmarks.streaming --megabytes 100
+    python -m benchmarks.streaming --megabytes 100 [--json FILE] [--quick]
 
 Each way runs in a process of its own. The corpus is made up as it is read, so that the disk holds what kerasgen writes
 and nothing else.
@@ -49,13 +49,23 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=100.0)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--way", choices=WAYS)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    parser.add_argument("--quick", action="store_true", help="a smoke run, too small to measure anything")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.megabytes, arguments.steps = min(arguments.megabytes, 0.2), min(arguments.steps, 2)
     if arguments.way is not None:
         print(json.dumps(measure(arguments.way, arguments.megabytes, arguments.steps), allow_nan=False))
         return
+    found = []
     for way in WAYS:
         further = ["--megabytes", str(arguments.megabytes), "--steps", str(arguments.steps), "--way", way]
-        subprocess.run([sys.executable, "-m", "benchmarks.streaming", *further], check=True)
+        command = [sys.executable, "-m", "benchmarks.streaming", *further]
+        line = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1]
+        print(line, flush=True)
+        found.append(json.loads(line))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps({"rows": found}, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def measure(way: str, megabytes: float, steps: int) -> dict[str, Any]:
@@ -64,12 +74,13 @@ def measure(way: str, megabytes: float, steps: int) -> dict[str, Any]:
 
     import kerasgen as kg
     from kerasgen.devices import peak_memory_bytes
+    from kerasgen.errors import KerasgenWarning
 
     with tempfile.TemporaryDirectory() as folder:
         tuner = kg.FullTuner(max_steps=steps, batch_size=4, sequence_length=128, vocabulary="keep", precision="float32")
         settings: dict[str, Any] = {"streaming": True} if way == "streamed" else {}
         pipe = kg.Pipeline(MadeUp(megabytes), "starter", tuner=tuner, cache=folder, backend="jax", **settings)
-        warnings.simplefilter("ignore", kg.KerasgenWarning)  # the starter knows no English, which costs nothing here
+        warnings.simplefilter("ignore", KerasgenWarning)  # the starter knows no English, which costs nothing here
         begin, begin_processor = time.perf_counter(), time.process_time()
         report = pipe.fit(verbose=0, directory=Path(folder) / "run")
         seconds, processor = time.perf_counter() - begin, time.process_time() - begin_processor
