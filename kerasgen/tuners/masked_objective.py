@@ -28,7 +28,7 @@ from kerasgen.tuners.settings import GradientTuner
 from kerasgen.tuners.trainer import Trainer
 
 _POSITIONS = 16
-"""Positions that a validation may compute for each of the tokens that it may score: a document of n tokens takes n²."""
+"""Positions that a validation may compute for each of the tokens that it may score: a row of n tokens takes n²."""
 
 _HELD_OUT_SEED = 0  # of the masks of held-out documents, whatever the run's is
 
@@ -199,8 +199,10 @@ class MaskedObjective(Objective):
         assert job.held_out is not None
         assert settings.sequence_length is not None
         length, size = settings.sequence_length, plan.batch_size
-        masked = held_out.sampled(job.held_out, settings.validation_tokens)
-        scored = held_out.sampled(job.held_out, _affordable(job.held_out, settings.validation_tokens))
+        bound = settings.validation_tokens
+        bound = None if bound is None else max(bound, EDGES + 1)  # of fewer, a part would have none to mask
+        masked = held_out.sampled(job.held_out, bound)
+        scored = held_out.sampled(job.held_out, _affordable(job.held_out, bound, length))
         rows = pack_masked(masked, sequence_length=length)
         masking, model = self.masking, self.model
 
@@ -231,10 +233,16 @@ class MaskedObjective(Objective):
         return measure
 
 
-def _affordable(documents: EncodedDocuments, tokens: int | None) -> int | None:
-    """Return how many tokens of documents of these lengths can be masked one by one, or None for all."""
+def _affordable(documents: EncodedDocuments, tokens: int | None, longest: int) -> int | None:
+    """Return how many tokens of documents of these lengths can be masked one by one, or None for all.
+
+    Args:
+        documents: those of which they are taken.
+        tokens: the bound of the tokens, at least `EDGES + 1`, as is what is returned; or None.
+        longest: positions of a row, in which a longer document is cut.
+    """
     if tokens is None or not len(documents):
         return None
     lengths = documents.lengths.astype(np.float64)
-    mean = float(np.square(lengths).sum() / lengths.sum())  # positions that a token costs
-    return max(1, min(tokens, int(tokens * _POSITIONS / mean)))
+    mean = float((lengths * np.minimum(lengths, longest)).sum() / lengths.sum())  # positions that a token costs
+    return max(EDGES + 1, min(tokens, int(tokens * _POSITIONS / mean)))

@@ -247,6 +247,20 @@ def test_a_killed_run_goes_on_to_the_bit(folder: Path, tmp_path: Path, kind: str
     assert all(np.array_equal(value, theirs[name]) for name, value in ours.items())
 
 
+@pytest.mark.slow
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("bound", "least"), [(1, 1), (64, 30)])
+def test_a_long_document_is_validated_on_as_many_tokens_as_its_rows_allow(
+    model: Any, tmp_path: Path, bound: int, least: int
+) -> None:
+    """A token costs the positions of its row, and not of its document."""
+    tuner = kg.FullTuner(max_steps=1, batch_size=2, sequence_length=16, precision="float32", validation_tokens=bound)
+    book = documents(model, [" ".join(words(500))])
+    report = tuner.tune(model, documents(model, words(4)), book, seed=0, directory=tmp_path, verbose=0)
+    assert least <= report.validations[-1].tokens <= max(bound, 3)
+    assert np.isfinite(report.validations[-1].bits_per_character)
+
+
 def test_adapters_learn_float32_in_layers_that_compute_in_bfloat16(folder: Path) -> None:
     losses = []
     for precision in ("float32", "mixed_bfloat16"):
