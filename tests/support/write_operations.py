@@ -21,6 +21,7 @@ RUNS = ("gpt2 top_k", "llama greedy", "gpt2 FullTuner", "llama LoraTuner", "long
 RUNS += ("choose greedy", "choose top_k", "choose top_p")
 _SMALLEST = 50  # operations of a graph that is counted; smaller ones make arrays and convert them, but for a choice
 _OPERATION = re.compile(r" = \"?(?:stablehlo|chlo)\.\w+")
+_DONATED = re.compile(r"tf\.aliasing_output|jax\.buffer_donor")
 _RESULT = re.compile(r"tensor<((?:\d+x)*)(?:[a-z]+)(\d+)[^<>]*>$")
 PROGRAM = """
 import sys
@@ -65,17 +66,22 @@ for run in sys.argv[3:]:
 
 
 def counted() -> dict[str, dict[str, int]]:
-    """Return for each run how many large graphs a new process compiles, their operations, and their results' bytes."""
+    """Return of each run the large graphs that a new process compiles, their operations, and their results' bytes.
+
+    And how many arrays are given away to the graphs, so that results take their place and not more memory.
+    """
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), folder, *RUNS]
         subprocess.run(command, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}, check=True, capture_output=True)
         for run in RUNS:
-            graphs = [_operations(file) for file in (Path(folder) / run).glob("*_compile.mlir")]
-            large = [each for each in graphs if len(each) >= _SMALLEST or run.startswith("choose")]
+            graphs = {file: _operations(file) for file in (Path(folder) / run).glob("*_compile.mlir")}
+            large = [each for each in graphs.values() if len(each) >= _SMALLEST or run.startswith("choose")]
+            donated = sum(len(_DONATED.findall(file.read_text(encoding="utf-8"))) for file in graphs)
             found[run] = {
                 "graphs": len(large),
                 "operations": sum(map(len, large)),
+                "donated": donated,
                 "bytes": sum(_bytes(line) for lines in large for line in lines),
             }
     return found
