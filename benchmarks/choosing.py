@@ -38,7 +38,7 @@ def contenders(rows: int, vocabulary: int) -> dict[str, Callable[[], Any]]:
     import jax.numpy as jnp
 
     from kerasgen.generation import jax_steps
-    from kerasgen.generation.jax_engine import compiler_options
+    from kerasgen.generation.jax_options import compiler_options
     from kerasgen.samplers.resolving import resolve
 
     rng = np.random.default_rng(0)

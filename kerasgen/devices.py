@@ -32,6 +32,16 @@ def cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
+@cache
+def cpu_vendor() -> str | None:
+    """Return the processor's maker as Linux names it, such as `"AuthenticAMD"`; None where the system does not say."""
+    try:
+        lines = CPU_FLAGS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), None)
+
+
 def cpu_has_bfloat16() -> bool:
     """Say whether the processor multiplies bfloat16; one that does not emulates it, slower than float32."""
     return bool(_BFLOAT16 & cpu_flags())

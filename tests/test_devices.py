@@ -19,9 +19,11 @@ pytestmark = pytest.mark.one_backend
 class TestTheProcessor:
     @pytest.fixture(autouse=True)
     def _asked_anew(self) -> Any:
-        devices.cpu_flags.cache_clear()
+        for known in (devices.cpu_flags, devices.cpu_vendor):
+            known.cache_clear()
         yield
-        devices.cpu_flags.cache_clear()
+        for known in (devices.cpu_flags, devices.cpu_vendor):
+            known.cache_clear()
 
     @pytest.mark.parametrize(
         ("line", "flags"),
@@ -39,9 +41,15 @@ class TestTheProcessor:
         assert devices.cpu_flags() == flags
         assert devices.cpu_has_avx2() == ({"avx2", "fma"} <= flags)
 
+    def test_its_maker_is_read_from_linux(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "cpuinfo").write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: avx2\n")
+        monkeypatch.setattr(devices, "CPU_FLAGS", tmp_path / "cpuinfo")
+        assert devices.cpu_vendor() == "AuthenticAMD"
+
     def test_a_system_that_does_not_say_has_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(devices, "CPU_FLAGS", tmp_path / "nothing")
         assert devices.cpu_flags() == frozenset()
+        assert devices.cpu_vendor() is None
 
 
 class TestTheBackend:

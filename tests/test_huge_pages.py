@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,9 @@ def test_a_large_array_lies_in_huge_pages_and_goes_with_its_last_view() -> None:
     array = huge_pages.copy(np.ones((4096, 1025), np.float32))  # 16 MB and a part
     address = array.ctypes.data
     assert address % huge_pages.PAGE == 0
+    if huge_pages.can_move():
+        assert huge_pages.move(address, array.nbytes)
+        assert huge_bytes(address) >= 16 << 20
     assert huge_bytes(address) >= 8 << 20  # the system may run out of them
     part = array[5]
     del array
@@ -53,8 +58,26 @@ def test_a_large_array_lies_in_huge_pages_and_goes_with_its_last_view() -> None:
     assert huge_bytes(address) == 0
 
 
+def test_what_is_not_the_processes_own_is_not_moved() -> None:
+    assert not huge_pages.move(1 << 40, 4 * huge_pages.PAGE)
+
+
+def test_nothing_is_moved_where_the_system_gives_no_huge_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    setting = tmp_path / "enabled"
+    setting.write_text("always madvise [never]\n")
+    huge_pages.can_move.cache_clear()
+    try:
+        monkeypatch.setattr(huge_pages, "SETTING", setting)
+        assert not huge_pages.can_move()
+        array = huge_pages.copy(np.ones((1024, 1024), np.float32))
+        assert not huge_pages.move(array.ctypes.data, array.nbytes)
+        np.testing.assert_array_equal(array, 1.0)
+    finally:
+        huge_pages.can_move.cache_clear()
+
+
 @needs_huge_pages
-def test_weights_of_a_decoder_are_not_copied_once_more() -> None:
+def test_weights_of_a_decoder_are_not_copied_once_more_and_move_while_they_are_read() -> None:
     backend.use("jax")
     import jax
 
@@ -63,6 +86,29 @@ def test_weights_of_a_decoder_are_not_copied_once_more() -> None:
     if jax.default_backend() != "cpu":
         pytest.skip("an accelerator has memory of its own")
     kernel = np.arange(1_200_000, dtype=np.float32).reshape(1000, 1200)
-    placed = jax_layout.placed(kernel.T)
+    placed, gone = jax_layout.placed(kernel.T), jax_layout.placed(kernel)
+    address = placed.unsafe_buffer_pointer()
+    assert address % huge_pages.PAGE == 0
+    gone.delete()
+    thread = jax_layout.move_into_huge_pages([gone, placed])
     np.testing.assert_array_equal(placed, kernel.T)
-    assert placed.unsafe_buffer_pointer() % huge_pages.PAGE == 0
+    if thread is not None:
+        thread.join()
+        assert huge_bytes(address) >= 4 << 20
+    np.testing.assert_array_equal(placed, kernel.T)
+    assert placed.unsafe_buffer_pointer() == address
+
+
+@pytest.mark.slow
+def test_a_process_ends_while_its_weights_are_moved() -> None:
+    code = (
+        "import os; os.environ['KERAS_BACKEND'] = 'jax'\n"
+        "import numpy as np\n"
+        "from kerasgen.decoder import jax_layout\n"
+        "arrays = [jax_layout.placed(np.ones((1024, 8192), np.float32)) for _ in range(8)]\n"
+        "jax_layout.move_into_huge_pages(arrays)\n"
+        "print(float(arrays[-1][0, 0]))\n"
+    )
+    for _ in range(3):
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (run.returncode, run.stdout) == (0, "1.0\n"), run.stderr[-2000:]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -101,10 +103,37 @@ def _transposed(kernel: Any) -> Any:
 
 
 def placed(array: Any) -> Any:
-    """Return a copy of a NumPy array as an array of JAX's; on a CPU in huge pages, which are read faster."""
+    """Return a copy of a NumPy array as an array of JAX's; on a CPU where huge pages fit, which are read faster."""
     if jax.default_backend() != "cpu":
         return jnp.asarray(np.array(array, order="C"))
     return jax.device_put(huge_pages.copy(array))  # which takes the memory itself
+
+
+def move_into_huge_pages(arrays: Iterable[Any]) -> threading.Thread | None:
+    """Move arrays of JAX's, on a CPU, into huge pages, one after another in a thread that nobody needs to wait for.
+
+    An array that is let go meanwhile is left out, and the first one that the system can't move is the last that is
+    tried.
+
+    Returns:
+        The thread, or None where the system moves nothing.
+    """
+    if jax.default_backend() != "cpu" or not huge_pages.can_move():
+        return None
+    waiting = [weakref.ref(array) for array in arrays if array.nbytes >= huge_pages.PAGE]
+
+    def move() -> None:
+        for reference in waiting:
+            array = reference()
+            try:
+                if array is not None and not huge_pages.move(array.unsafe_buffer_pointer(), array.nbytes):
+                    return
+            except (RuntimeError, ValueError):  # deleted, or on several devices
+                continue
+
+    thread = threading.Thread(target=move, name="kerasgen-huge-pages", daemon=True)
+    thread.start()
+    return thread
 
 
 def _column(vector: Any) -> Any:

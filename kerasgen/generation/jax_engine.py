@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache
 from typing import Any, cast
 
 import jax
@@ -30,6 +29,7 @@ from kerasgen.errors import GenerateArgumentError
 from kerasgen.generation import jax_chunks, jax_queue
 from kerasgen.generation.batches import Batch
 from kerasgen.generation.engine import Block
+from kerasgen.generation.jax_options import compiler_options, reads_row_by_row
 from kerasgen.generation.jax_prompts import Prompts, Remembered
 from kerasgen.generation.jax_speculation import SpeculatingSession
 from kerasgen.samplers.base import TokenSampler
@@ -39,25 +39,7 @@ from kerasgen.tokens.end_token import EndingTokenizer
 FEW_TEXTS, MANY_TEXTS = 32, 256
 """Texts of a batch where a call says nothing, at least and at most."""
 
-
-@lru_cache
-def compiler_options(*, products: bool = True) -> dict[str, Any]:
-    """Return XLA's compiler options for every graph of this package.
-
-    On a CPU, sums are not handed to YNNPACK: the attention of one text, 48 small sums a step of GPT-2 base, took 0.5 ms
-    each in it and 0.05 without it (see the log).
-
-    Args:
-        products: whether products are. Those of many columns are faster without it.
-    """
-    if jax.default_backend() != "cpu":
-        return {}
-    options = {"xla_cpu_experimental_ynn_fusion_type": f"LIBRARY_FUSION_TYPE_{'DOT' if products else 'INVALID'}"}
-    try:
-        jax.jit(lambda x: x, compiler_options=options).lower(np.float32(0)).compile()
-    except jax.errors.JaxRuntimeError:  # another version, which doesn't know the option
-        return {}
-    return options
+_MANY_CALLS = 64  # of graphs: some 450 tokens of one text
 
 
 def _turning_length(config: DecoderConfig) -> int | None:
@@ -110,6 +92,8 @@ class JaxEngine:
         self.prompts = self._no_prompts()
         self._compiled: dict[Any, Callable[..., Any]] = {}
         self._ending: dict[int, JaxEngine] = {}
+        self._calls = self._sessions = 0
+        self._moved: Weights | None = None
 
     @property
     def max_sequence_length(self) -> int | None:
@@ -149,12 +133,13 @@ class JaxEngine:
     def weights_for(self, rows: int) -> Weights:
         """Return the weights for steps of so many rows.
 
-        On a CPU a product of one row reads a matrix faster along its rows than across them, if these are as short as
-        the output layer's, and so do products of many rows (see the log): these have that layer the other way round
-        too, unless it is bfloat16.
+        On a CPU a product of many rows is faster with the output layer the other way round, and so is one of one row
+        where eight rows of a matrix are read at once (see the log): these have that layer that way too, unless it is
+        bfloat16.
         """
         is_wide = output_kernel(self.decoder.config, self.weights).dtype == np.float32
-        if 1 < rows < MANY_ROWS or jax.default_backend() != "cpu" or not is_wide:
+        turned = rows >= MANY_ROWS or (rows == 1 and not reads_row_by_row())
+        if not turned or jax.default_backend() != "cpu" or not is_wide:
             return self.weights
         row_kernel = self._row_kernel
         if row_kernel is None:
@@ -168,6 +153,8 @@ class JaxEngine:
         Products of many rows are as fast by Eigen as by YNNPACK, which computes the activations in ten times the time
         that XLA's own take, and the output layer's by rows are faster (see the log).
         """
+        if rows == 1 and reads_row_by_row():
+            return compiler_options(one_row=True), " row by row"
         by_eigen = "row_kernel" in self.weights_for(rows)["head"] and rows >= MANY_ROWS
         return compiler_options(products=not by_eigen), " by Eigen" if by_eigen else ""
 
@@ -205,6 +192,9 @@ class JaxEngine:
         """
         fork_safety.check(fork_safety.JAX)
         self.check_growth(prompts, limits)
+        self._sessions += 1
+        if self._sessions > 1:
+            self._move_weights()
         return SpeculatingSession(self, prompts, limits)
 
     def texts_at_once(self, limit: int) -> int:
@@ -241,6 +231,17 @@ class JaxEngine:
         fork_safety.check(fork_safety.JAX)
         return jax_queue.run(self, batch, spec, utf8, slots, logprobs=logprobs)
 
+    def _move_weights(self) -> None:
+        """Begin to move the weights into huge pages, once.
+
+        That takes 0.3 to 1 s of GPT-2 base's, and a text of 100 tokens gains as much. So it is done when a process has
+        generated before, or goes on for long: who wants one short text waits for nothing.
+        """
+        if self._moved is not self.weights:
+            self._moved = self.weights
+            parts = (self.weights["layers"], self._row_kernel, self.weights["head"], self.weights["embedding"])
+            jax_layout.move_into_huge_pages(jax.tree.leaves(parts))
+
     def draft_limit(self, prompt: Sequence[int], limit: int) -> int:
         """Return up to how many tokens a session can follow a text; see `DraftingEngine`."""
         limit = min(limit, self.max_sequence_length or limit)
@@ -267,6 +268,9 @@ class JaxEngine:
         options: dict[str, Any] | None = None,
     ) -> Any:
         """Return `function(*arguments)`, compiled once under this name for each shape of the arguments."""
+        self._calls += 1
+        if self._calls == _MANY_CALLS:
+            self._move_weights()
         call = self._compiled.get(name)
         if call is None:
 

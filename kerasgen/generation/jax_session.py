@@ -265,10 +265,12 @@ class JaxSession:
             if self._branches > 1:
                 self._ancestors[:, :, self._written] = np.arange(self._branches)
                 ancestors = self._ancestors
+            rows = self._prompts * self._branches
+            options, suffix = self._engine.options_of_steps(rows) if rows == 1 else (None, "")
             self._logits, self._hidden, self._generated = self._engine.call(
-                "step",
+                f"step{suffix}",
                 self._engine.decoder.step,
-                self._engine.weights_for(self._prompts * self._branches),
+                self._engine.weights_for(rows),
                 jnp.asarray(self._pending),
                 self._placed(np.array([len(text) - 1 for text in self._texts], dtype=np.int32)),
                 self._cache,
@@ -277,6 +279,7 @@ class JaxSession:
                 np.int32(self._written),
                 ancestors,
                 donate=(5,),
+                options=options,
             )
             self._written += 1
             self._rows = self._slots
