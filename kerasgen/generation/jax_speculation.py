@@ -198,8 +198,9 @@ class SpeculatingSession(JaxSession):
         padded[: len(token_ids)] = token_ids
         place = len(self._distinct[0]) + self._written
         decoder = self._engine.decoder
+        options, suffix = self._engine.options_of_steps(1) if columns == 1 else (None, "")
         self._generated = self._engine.call(
-            "read on",
+            f"read on{suffix}",
             lambda *arguments: decoder.step(*arguments)[2],
             self._engine.weights_for(columns),
             padded,
@@ -210,6 +211,7 @@ class SpeculatingSession(JaxSession):
             np.int32(self._written),
             None,
             donate=(5,),
+            options=options,
         )
         self._written += len(token_ids)
 
@@ -248,8 +250,9 @@ class SpeculatingSession(JaxSession):
             whole, kind = ((engine.utf8_steps(utf8.masks), states),), " of whole characters"
         name, function = checking(spec, engine.decoder, engine.tokenizer)
         read = self._inputs(jax_steps.inputs_of(spec), columns)
+        options, suffix = engine.options_of_steps(1) if columns == 1 else (None, "")
         *block, count, sure, held = engine.call(
-            f"{name}{kind}", function, *read, token_ids, numbers, *whole, donate=(1,)
+            f"{name}{kind}{suffix}", function, *read, token_ids, numbers, *whole, donate=(1,), options=options
         )
         self._generated, self._seen = held
         steps = int(count)
@@ -274,13 +277,15 @@ class SpeculatingSession(JaxSession):
             token_ids = np.zeros(jax_steps.MOST_STEPS, dtype=np.int32)
             token_ids[:count] = text[begun + slot : begun + slot + count]
             fixed, held = self._inputs({}, 1)
+            options, suffix = engine.options_of_steps(1)  # those of a session without proposals
             self._generated = engine.call(
-                "read again",
+                f"read again{suffix}",
                 reading(engine.decoder),
                 fixed,
                 held.generated,
                 token_ids,
                 (np.int32(count), np.int32(begun + slot), np.int32(slot)),
                 donate=(1,),
+                options=options,
             )
         self._read_together = None
