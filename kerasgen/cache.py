@@ -21,10 +21,12 @@ VARIABLE: Final = "KERASGEN_CACHE"
 """The environment variable that names another directory than the user's own."""
 
 KINDS: Final = {
+    "documents": "documents of corpora that are slow to read",
     "tokens": "token ids of corpora",
     "splits": "near-duplicates of corpora",
     "vocabularies": "vocabularies fitted to corpora",
     "engines": "models as LiteRT runs them",
+    "litert": "weights as LiteRT multiplies them",
     "jax": "programs that JAX compiled",
     "xla": "programs that TensorFlow compiled",
 }

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from kerasgen import locations
+from kerasgen import cache, locations
 from kerasgen.corpora import document_cache, poetry_collections, verse, verse_scripts, verse_variants
 from kerasgen.corpora.base import CorpusSource, CorpusTally, Document
 from kerasgen.corpora.poetry_collections import AUTO, COLLECTIONS, PROSE
@@ -69,7 +69,7 @@ class ChinesePoetry(CorpusSource):
         deduplicate: drop a poem whose text has come before.
         on_error: `"skip"` counts malformed files and poems as dropped instead of raising.
         url: where the pinned revision's archive is fetched from; a mirror, for example.
-        cache_dir: where the download is kept; None is the user's cache directory.
+        cache_dir: where the download is kept; None is kerasgen's cache directory.
 
     Raises:
         CorpusArgumentError: a setting is not one of these.
@@ -355,9 +355,7 @@ class ChinesePoetry(CorpusSource):
         return lambda error: tally.drop(f"archive damaged at byte {error.byte}")
 
     def _download_path(self) -> Path:
-        from platformdirs import user_cache_path
-
-        folder = user_cache_path("kerasgen") if self.cache_dir is None else Path(self.cache_dir).expanduser()
+        folder = cache.directory() if self.cache_dir is None else Path(self.cache_dir).expanduser()
         return folder / f"chinese-poetry-{REVISION}.archive"  # zip or tar: told by its first bytes
 
     def _download(self) -> Path:

@@ -11,6 +11,7 @@ from tiny import tiny_gpt2
 import kerasgen as kg
 from kerasgen import backend, cache
 from kerasgen.cli import main
+from kerasgen.corpora import document_cache
 from kerasgen.errors import LockedError
 from kerasgen.models.saving import save_preset
 
@@ -162,3 +163,27 @@ def test_a_cache_that_can_not_be_written_is_used_without_a_lock(tmp_path, monkey
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "file" / "cache"))
     with cache.in_use():
         assert cache.clean(cache.directory()) == {}
+
+
+@pytest.mark.slow
+def test_all_that_a_run_and_its_artefact_keep_is_removed(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv(cache.VARIABLE, str(folder))
+    poems = [
+        {"author": "", "title": "", "paragraphs": [f"春山{c}日月，秋水{c}風花。"], "id": c} for c in "一二三四五六七八"
+    ]
+    file = tmp_path / "全唐诗" / "poet.tang.0.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(poems), encoding="utf-8")
+    corpus = kg.ChinesePoetry(path=str(file.parent), dynasty="tang")
+    preset = save_preset(tiny_gpt2(num_layers=1), tmp_path / "preset")
+    pipe = kg.Pipeline(model=preset, corpus=corpus, tuner=kg.FullTuner(max_steps=1), held_out=0.3)
+    pipe.fit(verbose=0)
+    pipe.generate("春", max_new_tokens=2, engine="litert")
+    artefact = pipe.export(tmp_path / "poet.tflite", cache_length=32, beams=0)
+    kg.load_artefact(artefact.path).generate("春", max_new_tokens=2)
+    kept = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {"clean"}
+    assert {"tokens", "engines", "litert"} <= kept
+    assert {document_cache.FOLDER, *kept} <= set(cache.KINDS)
+    assert main(["cache", "clean"]) == 0
+    assert not {path.name for path in folder.iterdir()} & kept

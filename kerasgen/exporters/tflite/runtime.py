@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from kerasgen import cache as caches
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.exporters.tflite import graph_check
 from kerasgen.exporters.tflite.session import LiteRtSession
@@ -31,7 +32,7 @@ from kerasgen.tokens.end_token import EndingTokenizer
 DECODE = "decode"
 SHORTLIST = "shortlist"
 LOGITS = "logits"
-DEFAULT = "default"  # the weight cache in the user's cache directory
+DEFAULT = "default"  # the weight cache in kerasgen's cache
 
 
 class LiteRtRuntime(Runtime):
@@ -287,7 +288,7 @@ def open_artefact(
         path: the `.tflite` file.
         description: what lies beside it.
         threads: the number of threads that LiteRT may use.
-        weight_cache: a file for XNNPACK's weights, None for none, or `"default"` for one in the user's cache directory,
+        weight_cache: a file for XNNPACK's weights, None for none, or `"default"` for one in kerasgen's cache,
             which is done without where nothing can be written there.
 
     Raises:
@@ -333,6 +334,4 @@ def _place(sha256: str, weight_cache: Path | str | None) -> Path | None:
         if not isinstance(weight_cache, (str, os.PathLike)):
             raise GenerateArgumentError(f"`weight_cache` must be a path or None. Received: {weight_cache!r}.")
         return Path(weight_cache).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("kerasgen") / "litert" / f"{sha256[:32]}.xnnpack"
+    return caches.directory() / "litert" / f"{sha256[:32]}.xnnpack"
