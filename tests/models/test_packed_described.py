@@ -16,8 +16,6 @@ from kerasgen.decoder import weights as by_name
 from kerasgen.decoder.config import Norm
 from kerasgen.decoder.numpy import NumpyDecoder
 
-pytestmark = pytest.mark.numerical
-
 LOGITS = np.load(Path(__file__).parents[1] / "decoder" / "transformers_logits.npz")
 NAMES = list(CONFIGS)
 # What the others add has no gradient of its own, or is tried on KerasHub's layers in `test_packed_forward`.
@@ -166,6 +164,7 @@ def test_documents_of_a_row_cost_what_they_cost_alone_and_slopes_are_those_of_fl
         assert slope == pytest.approx(size**2, rel=5e-3, abs=1e-6), kind
 
 
+@pytest.mark.numerical
 @pytest.mark.essential
 @pytest.mark.parametrize("name", LESS)
 def test_a_document_that_changes_moves_no_bit_of_another(name: str) -> None:
