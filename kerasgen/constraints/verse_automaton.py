@@ -232,8 +232,8 @@ def _divided(
     classes: dict[_Class, int] = {}
     class_of: dict[str, int] = {}
     none: frozenset[str] = frozenset()
-    for character in sorted({chr(code) for first, last in HAN for code in range(first, last + 1)} | alone):
-        is_han = _is_han(character)
+    for character in sorted(_han() | alone):
+        is_han = character in _han()
         if is_han and (character in foreign or (character in without and character not in alone)):
             continue
         own = _Class(
@@ -246,5 +246,7 @@ def _divided(
     return ClassTree.of(class_of), tuple(classes)
 
 
-def _is_han(character: str) -> bool:
-    return any(first <= ord(character) <= last for first, last in HAN)
+@functools.cache
+def _han() -> frozenset[str]:
+    """All Chinese characters, by their ranges in Unicode."""
+    return frozenset(chr(code) for first, last in HAN for code in range(first, last + 1))

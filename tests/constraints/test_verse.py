@@ -360,6 +360,7 @@ def test_a_rhyme_that_changes_its_tone_begins_with_none_that_can_not():
 def test_no_tune_s_rhymes_come_to_a_dead_end():
     """Whatever rhymes a lyric has taken so far, each next line finds a character of its tone, in either script."""
     groups = tones.groups()
+    automata = {name: kg.VerseForm(name, rhyme=True).automaton() for name in tunes.tunes()}
     for script in (None, *script_tables.NAMES):
         foreign = script_tables.foreign(script) if script else frozenset()
         units = {
@@ -369,8 +370,7 @@ def test_no_tune_s_rhymes_come_to_a_dead_end():
             for level in (True, False)
         }
         seen = set()  # many tunes rhyme alike
-        for name in tunes.tunes():
-            automaton = kg.VerseForm(name, rhyme=True, script=script).automaton()
+        for name, automaton in automata.items():
             for place in automaton.start:
                 rhyming = tuple((slot.rhyme, slot.level) for slot in automaton._layouts[place.layout] if slot.rhyme)
                 if (place.rhymes, rhyming) in seen:

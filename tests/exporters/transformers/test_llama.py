@@ -15,7 +15,7 @@ import kerasgen as kg
 from kerasgen.exporters.transformers import exporter as transformers
 from kerasgen.exporters.validation import byte_level as as_byte_level
 from kerasgen.models import transformers_tokenizers
-from kerasgen.models.base import CHAT_TEMPLATE
+from kerasgen.models.base import CHAT_TEMPLATE, SPECIAL_TOKENS
 from kerasgen.models.loading import load_directory
 
 
@@ -33,7 +33,9 @@ def test_what_was_written_reads_back_equal(tmp_path, without_transformers) -> No
     assert artefact.report["parity"]["greedy_equal"]
     written = load_directory(artefact.path, source="test")
     assert written.tokenizer == model.tokenizer
-    assert written.metadata == model.metadata
+    special = {"bos_token": "<|begin_of_text|>"}
+    special |= dict.fromkeys(("eos_token", "pad_token", "unk_token"), "<|end_of_text|>")
+    assert written.metadata == {**model.metadata, SPECIAL_TOKENS: special}
     for said, template in (
         ([{"name": "tools", "template": "x"}, {"name": "default", "template": "y"}], "y"),
         (3, None),
