@@ -203,6 +203,7 @@ def _taken(model: LanguageModel) -> Weights:
 
     def after_layer(index: int, prepared: Weights) -> None:
         lend(lambda name: jax_layout.restored(prepared, config, index, name.split(".", 2)[2]))
+        freed_memory.give_back()  # the next layer's new arrays lie in pages of their own, not where these were
 
     def after_tables(prepared: Weights) -> None:
         around.clear()
