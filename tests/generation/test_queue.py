@@ -78,12 +78,12 @@ def test_texts_that_end_early_and_late_leave_room_for_others(queued: list[int]) 
 def test_a_text_longer_than_the_first_ring_is_the_same(queued: list[int]) -> None:
     """The ring grows when the oldest text needs it, also after its columns were written more than once."""
     model = tiny_gpt2(seed=5, max_sequence_length=256)
-    prompts = model.tokenizer.encode_batch([WORDS[n % len(WORDS)] for n in range(16)])
+    prompts = model.tokenizer.encode_batch([WORDS[n % len(WORDS)] for n in range(32)])
     for more in (100, 200):
         settings: dict[str, Any] = {"sampler": TopK(9, seed=more), "max_new_tokens": more}
         found, wanted = (generate_ids(model, prompts, batch_size=size, **settings) for size in (8, 1))
         assert [text.token_ids for (text,) in found] == [text.token_ids for (text,) in wanted]
-    assert queued == [16, 16]
+    assert queued == [32, 32]
 
 
 @pytest.mark.slow
