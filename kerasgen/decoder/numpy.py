@@ -297,27 +297,6 @@ def greedy(
         logits = decoder.read(ids[-1:])[-1]
 
 
-def greedy_together(
-    config: DecoderConfig, weights: Weights, prompts: Sequence[Sequence[int]], new_tokens: Sequence[int]
-) -> list[list[int]]:
-    """Return the most likely tokens after each of several prompts, whichever they are, which share each step.
-
-    Args:
-        config: the decoder's.
-        weights: float32 NumPy arrays.
-        prompts: ids of each text.
-        new_tokens: how many each gets, at least 1.
-    """
-    decoders = [NumpyDecoder(config, weights) for _ in prompts]
-    last = [decoder.read(prompt)[-1] for decoder, prompt in zip(decoders, prompts, strict=True)]
-    texts = [[int(logits.argmax())] for logits in last]
-    while rows := [row for row, count in enumerate(new_tokens) if len(texts[row]) < count]:
-        logits = _Together([decoders[row] for row in rows]).read([texts[row][-1] for row in rows])
-        for row, token_id in zip(rows, logits.argmax(-1).tolist(), strict=True):
-            texts[row].append(token_id)
-    return texts
-
-
 def _affine(x: Any, weights: Mapping[str, Any]) -> Any:
     product = x @ weights["kernel"]
     return product + weights["bias"] if "bias" in weights else product

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from described import BY_LENGTH, CONFIGS, TOKENS, drawn
 
-from kerasgen.decoder.numpy import NumpyDecoder, NumpyEngine, greedy, greedy_together
+from kerasgen.decoder.numpy import NumpyDecoder, NumpyEngine, greedy
 
 pytestmark = pytest.mark.one_backend
 
@@ -54,13 +54,3 @@ def test_greedy_stops_at_its_end_token():
     assert ids[0] == LOGITS["llama"][-1].argmax()
     assert len(ids) == 5
     assert greedy(config, drawn(config), TOKENS, new_tokens=5, end=ids[1]) == ids[:2]
-
-
-def test_texts_that_share_their_steps_are_those_that_are_written_alone():
-    config = CONFIGS["llama"]
-    prompts, counts = [TOKENS, TOKENS[:2], TOKENS[1:4]], [5, 1, 7]
-    alone = [
-        greedy(config, drawn(config), prompt, new_tokens=count, end=-1)
-        for prompt, count in zip(prompts, counts, strict=True)
-    ]
-    assert greedy_together(config, drawn(config), prompts, counts) == alone

@@ -31,7 +31,7 @@ def main() -> None:
     """Do the job."""
     import numpy as np
 
-    from kerasgen.decoder.numpy import NumpyDecoder, greedy_together
+    from kerasgen.decoder.numpy import NumpyDecoder, greedy
     from kerasgen.exporters.gguf import file_format as gguf_file
     from kerasgen.models.architectures import tensors
     from kerasgen.runtime import job as jobs
@@ -40,7 +40,11 @@ def main() -> None:
     began = time.perf_counter()
     architecture, config, weights, vocabulary = gguf_file.read(Path(job["path"]))
     loaded = time.perf_counter()
-    ids = greedy_together(config, weights, job["prompts"], job["new_tokens"])
+    never = config.vocabulary_size
+    ids = [
+        greedy(config, weights, prompt, new_tokens=count, end=never)
+        for prompt, count in zip(job["prompts"], job["new_tokens"], strict=True)
+    ]
     seconds = time.perf_counter() - loaded
     np.save(job["logits"], NumpyDecoder(config, weights).read(job["probe"]))
     tokenizer = vocabulary.tokenizer()
