@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from toys import encode, smallest_gpt2, texts
 
-from kerasgen import backend, cache, devices
+from kerasgen import backend, cache, deferred_imports, devices
 from kerasgen.errors import TuneArgumentError
 from kerasgen.tuners.full import FullTuner
 
@@ -56,9 +56,9 @@ class TestTheBackend:
     def test_a_cpu_takes_tensorflow_where_it_is_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(backend, "running", lambda: None)
         monkeypatch.setattr(devices, "nvidia_gpu", lambda: False)
-        monkeypatch.setattr(backend, "find_spec", lambda name: object())
+        monkeypatch.setattr(deferred_imports, "is_installed", lambda name: True)
         assert backend.automatic() == ("tensorflow", "TensorFlow measured faster on CPUs")
-        monkeypatch.setattr(backend, "find_spec", lambda name: None)
+        monkeypatch.setattr(deferred_imports, "is_installed", lambda name: False)
         assert backend.agree("auto") == "jax"
 
     def test_a_gpu_takes_jax(self, monkeypatch: pytest.MonkeyPatch) -> None:

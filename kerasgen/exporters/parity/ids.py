@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,15 @@ from kerasgen.errors import ExportError
 from kerasgen.exporters import progress
 from kerasgen.exporters.parity import comparison, worker
 from kerasgen.files import temporary
+from kerasgen.models import described
 from kerasgen.models.base import LanguageModel
+from kerasgen.tokens.base import Tokenizer
 
 _ALONE = 32  # new tokens of a text alone that a batch holds as well
+_ONE_BY_ONE = 8  # tokens of the probe text that are read after what is prefilled
+_MOST_DIFFERENCE, _MOST_OF_ROUNDED = 0.005, 0.05
+"""Between logits, in standard deviations of the model's: other orders of sums change them by less, and so does what a
+runtime rounds besides the weights of a rounded file (see the log)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,13 +134,15 @@ def prove_ids(
     allowed_modules: Sequence[str] = (),
     rounded: comparison.Read | None = None,
     texts: Sequence[str] = comparison.TEXTS,
+    logits: Literal["whole", "prefilled"] | None = None,
 ) -> dict[str, Any]:
     """Let a fresh process generate from the artefact, and compare its ids with the model's own choice.
 
     They are greedy ids over 128 new tokens, or as many as fit, for prompts around the lengths of chunks, in one batch;
     the first prompt's beginning is alone, too, and so are texts after which other numbers of tokens fit. The artefact's
-    tokenizer encodes texts as well. What no model changes (samplers, searches, orders of a batch, end tokens) is tested
-    by `kerasgen.testing.runtimes.RuntimeContract`.
+    tokenizer encodes texts as well. Where the runtime shows logits, those of a text as long as the longest of these are
+    compared: ids stay the same where a weight is a little wrong, and logits don't. What no model changes (samplers,
+    searches, orders of a batch, end tokens) is tested by `kerasgen.testing.runtimes.RuntimeContract`.
 
     Args:
         model: what was exported.
@@ -147,6 +155,8 @@ def prove_ids(
         rounded: reads by the model as the artefact rounds it, if it does; then it is told, and no failure, if the
             model's own ids are others.
         texts: to encode; none if the artefact holds no tokenizer.
+        logits: how the runtime's `logits` reads a text: `"whole"`, or `"prefilled"`, with an argument of this name for
+            what is read at once. None for a runtime that doesn't show them.
 
     Returns:
         Figures, as JSON could hold them.
@@ -171,8 +181,9 @@ def prove_ids(
     length = comparison.read_length(tokenizer, prompts, counts)
     read = comparison.reader(model, length)
     with reader or Reader() as fresh:
-        fresh.begin(path, calls, texts=encodable, settings=settings)
-        (rounded or read)([0] * length)  # what a backend compiles for the longest text is compiled meanwhile
+        probe, asked = _probe(tokenizer, length, logits)
+        fresh.begin(path, calls, texts=encodable, settings=settings, logits=asked)
+        wanted = (rounded or read)(probe)  # also where there are no logits: a backend compiles meanwhile
         answer = fresh.answer()
 
     progress.begin(comparison.COMPARE)
@@ -197,10 +208,41 @@ def prove_ids(
             same = ids == comparison.likeliest(read, tokenizer, *written)
             figures["like_the_unrounded_model"] = figures.get("like_the_unrounded_model", True) and same
     figures["greedy_equal"] = figures["alone_equal"] and figures["together_equal"]
+    if answer.logits:
+        limit = _MOST_DIFFERENCE if rounded is None else _MOST_OF_ROUNDED
+        figures |= _logit_figures(model, np.asarray(wanted), answer.logits[0], limit)
     figures |= comparison.variety([text_ids for ids, *_ in batches.values() for text_ids in ids])
     comparison.require(figures, "What was written does not generate what the model does")
     check_modules(answer, allowed_modules, figures)
     return figures
+
+
+def _probe(
+    tokenizer: Tokenizer, length: int, logits: Literal["whole", "prefilled"] | None
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """Return a text of so many tokens, and what a fresh process is asked of it."""
+    start = [] if tokenizer.start_token_id is None else [tokenizer.start_token_id]
+    text = [*start, *comparison.probe(tokenizer, length - len(start))]
+    if logits is None:
+        return text, []
+    at_once = {"prefilled": max(length - _ONE_BY_ONE, 1)} if logits == "prefilled" else {}
+    return text, [{"token_ids": text} | at_once]
+
+
+def _logit_figures(
+    model: LanguageModel, wanted: npt.NDArray[Any], found: npt.NDArray[np.float32], limit: float
+) -> dict[str, float | bool]:
+    """Measure the largest difference between logits after the last tokens of a text.
+
+    Where a token goes through the likeliest of several experts, rounding may choose another one: there a half of the
+    tokens may differ by more.
+    """
+    scale = max(float(wanted.std()), np.finfo(np.float32).tiny)
+    by_token = np.abs(wanted[-len(found) :].astype(np.float64) - found).max(-1) / scale
+    config = described.config_of(model)
+    chooses = config is not None and config.feedforward.experts is not None
+    difference = float(np.median(by_token) if chooses else by_token.max())
+    return {"logits_difference": difference, "logits_equal": difference <= limit}
 
 
 def divided(counts: Sequence[int]) -> tuple[list[int], list[int], int]:

@@ -161,6 +161,7 @@ class SavedModelExporter(Exporter):
                 rounded=self._rounded(model, longest) if config else None,
                 allowed_modules=_ALLOWED,
                 texts=() if carried is None else comparison.TEXTS,
+                logits="whole" if "logits" in about["signatures"] else None,
             )
             report = write_report(stage, about, exporter="saved_model")
         return Artefact(path=path, exporter="saved_model", report=report)

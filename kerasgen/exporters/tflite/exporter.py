@@ -297,7 +297,8 @@ class TFLiteExporter(Exporter):
             return quantized.prove_divergence(
                 model, stage, beams=graph["beams"], limits=self._limits(), text=self.held_out_text, **common
             )
-        return ids.prove_ids(model, stage, rounded=self._rounded(model, weights, graph["cache_length"]), **common)
+        rounded = self._rounded(model, weights, graph["cache_length"])
+        return ids.prove_ids(model, stage, rounded=rounded, logits="prefilled", **common)
 
     def _rounded(self, model: LanguageModel, weights: Weights, longest: int) -> Read | None:
         """Return a reader of the model with its weights rounded as in the file; None where it rounds none."""
