@@ -339,3 +339,36 @@ def test_short_texts_are_read_alike_whatever_they_are_filled_up_to(length, monke
     assert sizes == [11, 6 if length <= 6 else 11]
     assert whole.shape == halved.shape == (length, model.tokenizer.vocabulary_size)
     np.testing.assert_allclose(whole, halved, atol=1e-5)
+
+
+class TestLogits:
+    """Of a text, beside the ids: what is a little wrong seldom changes the likeliest token."""
+
+    @pytest.fixture
+    def model(self):
+        return tiny_gpt2()
+
+    @pytest.fixture(params=["whole", "prefilled"])
+    def prove_as(self, model, request):
+        def prove_weights(weights):
+            config, _ = keras_weights.decoder_of(model.causal_lm)
+            host = Host(NumpyEngine(config, weights, model.tokenizer))
+            return proving.prove_ids(model, Path("x"), reader=host, logits=request.param, **SIZES)
+
+        return prove_weights
+
+    def test_of_the_model_itself_differ_by_rounding(self, model, prove_as):
+        figures = prove_as(keras_weights.decoder_of(model.causal_lm)[1])
+        assert figures["logits_equal"]
+        assert 0 <= figures["logits_difference"] < 1e-4
+
+    @pytest.mark.parametrize("what", ["a bias", "a late position"])
+    def test_of_a_weight_that_is_a_little_wrong_are_others(self, model, prove_as, what):
+        weights = map_arrays(np.array, keras_weights.decoder_of(model.causal_lm)[1])
+        if what == "a bias":
+            weights["layers"][0]["up"]["bias"][3] += 0.05
+        else:
+            weights["embedding"]["positions"][-2, 0] += 0.3
+        with pytest.raises(ExportError, match="logits_equal") as refused:
+            prove_as(weights)
+        assert refused.value.figures["logits_difference"] > 0.005
