@@ -165,7 +165,9 @@ def rotate(xp: Any, x: Any, cosines: Any, sines: Any, rotary: RotaryPositions, a
         first, second = part(0, rotated // 2), part(rotated // 2, rotated)
     rotated_pairs = [first * cosines - second * sines, second * cosines + first * sines]
     if rotary.interleaved:
-        shape = [-1 if length is None else length for length in x.shape]  # a graph may not know how many rows
+        # A graph may not know how many rows there are. Of several unknown lengths only our own TensorFlow makes a shape.
+        unknown = -1 if tuple(x.shape).count(None) == 1 else None
+        shape = [unknown if length is None else length for length in x.shape]
         shape[place] = rotated
         rotated_pairs = [xp.reshape(xp.stack(rotated_pairs, axis=place + 1), tuple(shape))]
     return xp.concatenate([*rotated_pairs, part(rotated, None)] if rotated < size else rotated_pairs, axis=place)

@@ -113,7 +113,7 @@ def test_a_transformers_directory_says_it(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.slow
 def test_a_gguf_file_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gguf = pytest.importorskip("gguf")
-    monkeypatch.setattr("kerasgen.exporters.gguf.proof.runs_llama_cpp", lambda: False)
+    monkeypatch.setattr("kerasgen.exporters.gguf.questions.runs_llama_cpp", lambda: False)
     model = Hub(str(written(tmp_path / "first"))).load()
     artefact = kg.GgufExporter().export(model, tmp_path / "x.gguf")
     says = {key: field.contents() for key, field in gguf.GGUFReader(artefact.path).fields.items()}

@@ -118,7 +118,8 @@ class GgufExporter(Exporter):
                 package="gguf",
                 extra="gguf",
             )
-        from kerasgen.exporters.gguf.proof import LLAMA_CPP, Proof, runs_llama_cpp
+        from kerasgen.exporters.gguf import questions
+        from kerasgen.exporters.gguf.proof import LLAMA_CPP, Proof
 
         # Rows beyond the vocabulary have no text: the model never takes them, and llama.cpp could.
         size = tokenizer.vocabulary_size
@@ -131,7 +132,7 @@ class GgufExporter(Exporter):
             staged(path, overwrite=overwrite, exporter="gguf", beside=(*REPORTS, modelfile.SUFFIX)) as stage,
             Proof(model, architecture, config, weights, tokenizer, dtype=self.dtype) as proof,
         ):
-            last = (LLAMA_CPP,) if runs_llama_cpp() else ()
+            last = (LLAMA_CPP,) if questions.runs_llama_cpp() else ()
             progress.plan(_WRITE, comparison.GENERATE, *last, comparison.COMPARE)
             progress.begin(_WRITE)
             gguf_file.write(stage, architecture, config, weights, tokenizer, dtype=self.dtype, metadata=model.metadata)

@@ -54,8 +54,8 @@ def test_logits_of_texts_that_grow_in_one_batch_are_those_of_transformers(name):
     config, weights, right = wanted(name)
     decoder.require_computable(config, len(TOKENS))
     rows = map_named(lambda name, array: kept(name, array).numpy(), decoder.prepare(config, weights))
-    packing = passes.Packing(rows)
-    packed = {name: tf.constant(array) for name, array in packing.packed(rows).items()}
+    packing = passes.Packing(rows, stacks=True)
+    packed = {name: tf.constant(array) for name, array in packing.packed(rows)}
     weights, traced = packing.unpacked(packed), passes.Passes(config, packing, packed)
     lengths = np.array(LENGTHS, np.int32)
     prompts = np.array([[*TOKENS[:length], *[0] * (max(LENGTHS) - length)] for length in LENGTHS], np.int32)
