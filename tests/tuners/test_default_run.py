@@ -76,7 +76,7 @@ def test_a_run_of_which_nothing_was_named_goes_on_to_the_bit_as_it_was_chosen(tm
     chosen = (said["sequence_length"], said["batch_size"], said["precision"], said["packing"])
     assert chosen == (report.sequence_length, report.batch_size, report.precision, report.packing)
     assert report.batch_size * report.sequence_length <= 320
-    for line in (f"sequence_length: {report.sequence_length}, for", f"batch_size: {report.batch_size}, for"):
+    for line in (f"sequence_length: {report.sequence_length}, because", f"batch_size: {report.batch_size}, because"):
         assert line in str(report)
 
 
