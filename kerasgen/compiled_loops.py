@@ -99,7 +99,8 @@ def _begun(flags: str) -> Path | None:
         try:
             if not cache.is_writable(folder):
                 return None
-            key = json.dumps([_FORMAT, _version(), processor, os.environ.get("XLA_FLAGS", ""), flags])
+            told = [_FORMAT, _version(), processor, os.environ.get("XLA_FLAGS", ""), flags]
+            key = json.dumps(told, allow_nan=False)
             _shared = folder / hashlib.sha256(key.encode()).hexdigest()[:32]
             _shared.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(folder).free < _LEAST_FREE:
