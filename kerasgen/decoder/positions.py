@@ -165,7 +165,7 @@ def rotate(xp: Any, x: Any, cosines: Any, sines: Any, rotary: RotaryPositions, a
         first, second = part(0, rotated // 2), part(rotated // 2, rotated)
     rotated_pairs = [first * cosines - second * sines, second * cosines + first * sines]
     if rotary.interleaved:
-        # A graph may not know how many rows there are. Of several unknown lengths only our own TensorFlow makes a shape.
+        # A graph may not know how many rows there are. Of several unknown lengths our own TensorFlow makes a shape.
         unknown = -1 if tuple(x.shape).count(None) == 1 else None
         shape = [unknown if length is None else length for length in x.shape]
         shape[place] = rotated
