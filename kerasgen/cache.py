@@ -111,6 +111,21 @@ def is_writable(folder: Path) -> bool:
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
+def remove_oldest(files: Iterable[Path], most_bytes: int) -> None:
+    """Remove files from the one that was written or used longest ago on, until the others are within a bound."""
+    found = []
+    for file in files:
+        with suppress(OSError):  # another process removed it
+            status = file.stat()
+            found.append((status.st_mtime_ns, status.st_size, file))
+    total = sum(size for _, size, _ in found)
+    for _, size, file in sorted(found):
+        if total <= most_bytes:
+            return
+        file.unlink(missing_ok=True)
+        total -= size
+
+
 def sizes(folder: Path) -> dict[str, tuple[int, int]]:
     """Return the number of files and of their bytes in each of the cache's folders that is there.
 

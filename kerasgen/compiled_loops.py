@@ -82,7 +82,7 @@ def keep() -> None:
                     staging.replace(_shared / file.name, hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
                     _moved.add(file.name)
             if new:
-                _remove_oldest(_shared)
+                cache.remove_oldest(_shared.glob(f"*{_SUFFIX}"), MOST_BYTES)
         except OSError as cause:
             _log.warning("%s can't be written, so programs are compiled again next time: %s", _shared, cause)
 
@@ -161,21 +161,6 @@ def _sweep(folder: Path) -> None:
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _ABANDONED:
                 shutil.rmtree(left, ignore_errors=True)
-
-
-def _remove_oldest(folder: Path) -> None:
-    """Remove the files that were written first until the others are within the bound."""
-    files = []
-    for file in folder.glob(f"*{_SUFFIX}"):
-        with suppress(OSError):
-            status = file.stat()
-            files.append((status.st_mtime_ns, status.st_size, file))
-    total = sum(size for _, size, _ in files)
-    for _, size, file in sorted(files):
-        if total <= MOST_BYTES:
-            return
-        file.unlink(missing_ok=True)
-        total -= size
 
 
 def _version() -> list[str | int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kerasgen import compiled_loops
+from kerasgen import cache, compiled_loops
 
 pytestmark = pytest.mark.tensorflow
 
@@ -91,10 +91,9 @@ def test_a_message_is_whole_only_with_key_graph_and_program() -> None:
     assert not compiled_loops._is_whole(b"\xff" * 40)
 
 
-def test_the_oldest_programs_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled_loops, "MOST_BYTES", 250)
+def test_the_oldest_programs_are_removed(tmp_path: Path) -> None:
     for age, name in enumerate("abcd"):
         (tmp_path / f"{name}.pb").write_bytes(b"x" * 100)
         os.utime(tmp_path / f"{name}.pb", (1000 - age, 1000 - age))
-    compiled_loops._remove_oldest(tmp_path)
+    cache.remove_oldest(tmp_path.glob("*.pb"), 250)
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["a", "b"]

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from kerasgen import cache as caches
 from kerasgen.corpora.base import CorpusTally, Document
 from kerasgen.files import staging
 
@@ -113,21 +114,6 @@ def write(path: Path, documents: Sequence[Document], tally: CorpusTally) -> None
         return
     try:
         staging.replace(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-        _remove_oldest(path.parent)
+        caches.remove_oldest(path.parent.glob("*.json"), MOST_BYTES)
     except OSError as cause:
         _log.warning("%s can't be written, so the corpus is read again next time: %s", path, cause)
-
-
-def _remove_oldest(folder: Path) -> None:
-    """Remove files from the one that was used longest ago on, until the others are within the bound."""
-    files = []
-    for file in folder.glob("*.json"):
-        with suppress(OSError):  # another process removed it
-            status = file.stat()
-            files.append((status.st_mtime_ns, status.st_size, file))
-    total = sum(size for _, size, _ in files)
-    for _, size, file in sorted(files):
-        if total <= MOST_BYTES:
-            return
-        file.unlink(missing_ok=True)
-        total -= size
