@@ -128,8 +128,8 @@ def locked(
         OSError: the lock's file can't be made.
     """
     lock = _Lock(place_of(target) if place is None else place)
-    lock.acquire(target, wait=wait, advice=advice)
     try:
+        lock.acquire(target, wait=wait, advice=advice)
         yield
     finally:
         lock.release()
@@ -193,8 +193,9 @@ class _Lock:
             os.close(file)  # its holder removed it in between: the lock is on a deleted file
         self._file = file
         _held.add(self)
-        os.ftruncate(file, 0)
-        os.pwrite(file, self._content, 0)
+        with suppress(OSError):  # a full disk: the lock holds without its holder's name
+            os.ftruncate(file, 0)
+            os.pwrite(file, self._content, 0)
         return None
 
     def release(self) -> None:
@@ -246,6 +247,9 @@ class _Lock:
                 continue
             try:
                 os.write(file, self._content)
+            except OSError:  # a full disk: without its holder's name the file would soon count as abandoned
+                self._by_name.unlink(missing_ok=True)
+                raise
             finally:
                 os.close(file)
             return None

@@ -319,6 +319,29 @@ def test_another_thread_is_told_that_it_is_this_process(tmp_path: Path) -> None:
         locking.locked(tmp_path / "a").__enter__()
 
 
+@pytest.mark.filterwarnings("error")
+def test_on_a_full_disk_a_lock_ends_with_its_block(tmp_path: Path, locks: str) -> None:
+    """The system refuses every byte, as on a full disk, so the lock's file can't name its holder."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        for _ in range(2):
+            if locks:  # there the file's content is the lock
+                with pytest.raises(OSError, match="File too large"):
+                    locking.locked(tmp_path / "a", wait=True).__enter__()
+                continue
+            with locking.locked(tmp_path / "a", wait=True), pytest.raises(LockedError, match="by another process"):
+                locking.locked(tmp_path / "a").__enter__()
+            with pytest.raises(OSError, match="File too large"):
+                staging.replace(tmp_path / "a", "text")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+    staging.replace(tmp_path / "a", "text")
+
+
 def test_a_forked_child_neither_keeps_nor_ends_its_parents_lock(tmp_path: Path) -> None:
     """A worker that was forked in the middle of a run outlives it, or ends before it."""
     target = tmp_path / "a"
