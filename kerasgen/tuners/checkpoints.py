@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -17,6 +17,9 @@ from kerasgen.errors import CheckpointError
 from kerasgen.files import atomic, staging
 from kerasgen.tuners import sharded_arrays
 from kerasgen.tuners.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from kerasgen.tuners.sharding import Share
 
 STATE_FILE = "state.json"
 TENSORS_FILE = "state.safetensors"
@@ -84,8 +87,12 @@ def folder(directory: Path, step: int) -> Path:
     return directory / f"step-{step:08d}"
 
 
-def read_latest(directory: Path) -> Checkpoint | None:
+def read_latest(directory: Path, share: Share | None = None) -> Checkpoint | None:
     """Return the newest checkpoint of the run, or None if there is none.
+
+    Args:
+        directory: the directory of the run.
+        share: the share of this process in a run whose processes read it together, each a part of its files.
 
     Raises:
         CheckpointError: the newest one is damaged; names the folder, and the one before it if there is one.
@@ -94,7 +101,7 @@ def read_latest(directory: Path) -> Checkpoint | None:
     if not folders:
         return None
     try:
-        return _read(folders[-1])
+        return _read(folders[-1], share)
     except (OSError, ValueError, KeyError) as cause:
         before = f" Remove it to go on from {folders[-2].name}." if len(folders) > 1 else ""
         raise CheckpointError(f"The checkpoint {folders[-1]} is damaged: {cause}.{before}") from cause
@@ -145,15 +152,14 @@ def _folders(directory: Path) -> list[Path]:
     return sorted(path for path in directory.glob("step-*") if (path / STATE_FILE).is_file())
 
 
-def _read(folder: Path) -> Checkpoint:
+def _read(folder: Path, share: Share | None) -> Checkpoint:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    state = limits.read_json(folder / STATE_FILE)
     if sharded_arrays.is_whole(folder):
-        return Checkpoint(
-            step=state["step"], tensors=sharded_arrays.Stored(folder / sharded_arrays.ARRAYS), state=state
-        )
+        mark = sharded_arrays.read_mark(folder, share)
+        return Checkpoint(step=mark["step"], tensors=sharded_arrays.Stored(folder / sharded_arrays.ARRAYS), state=mark)
+    state = limits.read_json(folder / STATE_FILE)
     data = (folder / TENSORS_FILE).read_bytes()
     if not isinstance(state, dict):
         raise ValueError(f"{STATE_FILE} is not what was written")

@@ -43,7 +43,7 @@ def checkpoint_to_resume(
     go_on = resume
     if resume == "auto":
         go_on = sharding.agreed(share, not checkpoint_contents.finished(directory), "whether a run goes on")
-    saved = checkpoints.read_latest(directory) if go_on else None
+    saved = checkpoints.read_latest(directory, share) if go_on else None
     sharding.together(share, "what is there was read")  # before one process changes it
     if resume is True and saved is None:
         raise CheckpointError(f"There is no checkpoint in {directory} to resume from. Start with resume=False.")
@@ -247,6 +247,10 @@ class Recorder:
         sharding.together(self._share, "the best weights are written")
         stored = sorted(filter(sharded_arrays.is_whole, self._directory.glob("best-*")))
         if stored:
+            try:
+                sharded_arrays.read_mark(stored[-1], self._share)
+            except (OSError, ValueError) as cause:
+                raise CheckpointError(f"The best weights in {stored[-1]} are damaged: {cause}.") from cause
             sharded_arrays.restore(sharded_arrays.Stored(stored[-1] / sharded_arrays.ARRAYS), self._trained())
             return
         best = checkpoints.read_tensors(self._directory / checkpoint_contents.BEST_FILE)

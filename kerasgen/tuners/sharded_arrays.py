@@ -1,26 +1,35 @@
 """Writes and reads arrays that lie on several processes, each its own part, by orbax.
 
-A folder of them is whole once `MARK` lies in it, which is written last.
+A folder of them is whole once `MARK` lies in it, which is written last. It holds the digests of all other files: orbax
+would take a changed byte of a weight for another weight.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import itertools
 import json
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerasgen import limits
 from kerasgen.errors import CheckpointError, MissingDependencyError
 from kerasgen.files import atomic, staging
+from kerasgen.files.digests import sha256_of
 
 if TYPE_CHECKING:
     from kerasgen.tuners.sharding import Share
 
 ARRAYS, MARK = "arrays", "state.json"
+_FILES, _DIGEST = "files", "sha256"  # in the mark: the SHA-256 of each file, and that of the mark itself
+_SECONDS_UNSEEN = 120.0  # in which a network mount shows what another host has renamed
+_questions = itertools.count()  # every process asks the same ones in the same order, each from its own thread
 
 
 def require() -> None:
@@ -58,6 +67,7 @@ class ShardedArrays:
     def __init__(self, share: Share) -> None:
         require()
         self._share = share
+        self._written = itertools.count()
 
     @cached_property
     def _checkpointer(self) -> Any:
@@ -92,8 +102,11 @@ class ShardedArrays:
         """
         try:
             self._checkpointer.wait_until_finished()
+            key = f"files {next(self._written)} of {folder.name}"
+            marked = {**state, _FILES: _digests(folder, self._share, _names(folder, self._share, key), key)}
             if self._share.writes:
-                atomic.write(folder / MARK, json.dumps(state, allow_nan=False).encode())
+                content = marked | {_DIGEST: _digest(marked)}
+                atomic.write(folder / MARK, json.dumps(content, allow_nan=False).encode())
         except (OSError, ValueError, RuntimeError) as cause:
             raise CheckpointError(
                 f"{folder} can't be written: {cause}. The one before it is untouched. Make room or give another "
@@ -124,7 +137,7 @@ def restore(stored: Stored, variables: Mapping[str, Any]) -> None:
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             found = _flat(checkpointer.restore(stored.path.absolute(), _nested(wanted)))
-    except (OSError, ValueError, KeyError) as cause:
+    except Exception as cause:  # orbax raises errors of every kind, `Exception` itself too
         raise CheckpointError(
             f"The checkpoint in {stored.path} can't be read as this model's state: {cause}"
         ) from cause
@@ -135,6 +148,79 @@ def restore(stored: Stored, variables: Mapping[str, Any]) -> None:
 def is_whole(folder: Path) -> bool:
     """Return whether a folder holds arrays that were written to their end."""
     return (folder / MARK).is_file() and (folder / ARRAYS).is_dir()
+
+
+def read_mark(folder: Path, share: Share | None) -> dict[str, Any]:
+    """Return what the mark of a whole folder says, after each process has compared a part of the files.
+
+    Args:
+        folder: the folder.
+        share: the share of this process in the run; None compares all files here.
+
+    Raises:
+        ValueError: something is not what was written; raised in every process.
+        OSError: the mark can't be read.
+    """
+    mark = limits.read_json(folder / MARK)
+    if not isinstance(mark, dict):
+        raise ValueError(f"{MARK} is not what was written")
+    if _DIGEST not in mark and _FILES not in mark:  # of a version that wrote no digests
+        return mark
+    if mark.get(_DIGEST) != _digest({name: value for name, value in mark.items() if name != _DIGEST}):
+        raise ValueError(f"{MARK} is not what was written")
+    files: dict[str, str] = mark[_FILES]
+    names = sorted(files)
+    if share is not None:
+        from kerasgen.tuners import sharding
+
+        names = list(sharding.part_of(share, names))
+    damaged = next((name for name in names if _sha256(folder / name) != files[name]), "")
+    if share is not None:
+        key = f"damage of {folder.name}, {next(_questions)}"
+        damaged = next(filter(None, sharding.words_of_all(share, damaged, key)), "")
+    if damaged:
+        raise ValueError(f"{damaged} is not what was written")
+    return mark
+
+
+def _names(folder: Path, share: Share, key: str) -> list[str]:
+    """Return the names of all files below a folder, as the process that writes sees them."""
+    from kerasgen.tuners import sharding
+
+    found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    told = sharding.words_of_all(share, json.dumps(sorted(found), allow_nan=False) if share.writes else "", key)
+    names: list[str] = json.loads(next(filter(None, told)))
+    return [name for name in names if name != MARK]
+
+
+def _digests(folder: Path, share: Share, names: Sequence[str], key: str) -> dict[str, str]:
+    """Return the SHA-256 of each file, of which each process reads a part."""
+    from kerasgen.tuners import sharding
+
+    own = {name: _seen_sha256(folder / name) for name in sharding.part_of(share, names)}
+    told = sharding.words_of_all(share, json.dumps(own, allow_nan=False), f"digests of {key}")
+    return {name: sha256 for word in told for name, sha256 in json.loads(word).items()}
+
+
+def _seen_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file that another host may just have moved there."""
+    began = time.monotonic()
+    while (sha256 := _sha256(path)) is None:
+        if time.monotonic() - began > _SECONDS_UNSEEN:
+            raise FileNotFoundError(f"{path} is not there")
+        time.sleep(0.5)
+    return sha256
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return sha256_of(path)
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+
+
+def _digest(mark: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(mark, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def is_finite(variables: Mapping[str, Any]) -> bool:

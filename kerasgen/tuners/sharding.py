@@ -7,7 +7,7 @@ model that one host can't hold is placed there while its file is read, and stays
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -235,6 +235,31 @@ def agreed(share: Share, answer: bool, what: str) -> bool:
     if share.writes:
         client.key_value_set(key, "yes" if answer else "no")
     return bool(client.blocking_key_value_get(key, PATIENCE_MS) == "yes")
+
+
+def words_of_all(share: Share, word: str, key: str) -> list[str]:
+    """Return what each process says, in the order of their numbers, once all have said it.
+
+    Args:
+        share: the share of this process in the run.
+        word: what this process says.
+        key: what it is about; each question has another.
+    """
+    if share.processes == 1:
+        return [word]
+    from jax._src import distributed
+
+    client = distributed.global_state.client
+    client.key_value_set(f"kerasgen {key}, process {_process()}", word)
+    return [
+        client.blocking_key_value_get(f"kerasgen {key}, process {number}", PATIENCE_MS)
+        for number in range(share.processes)
+    ]
+
+
+def part_of(share: Share, names: Sequence[str]) -> Sequence[str]:
+    """Return the part of some work that is this process's, where the processes divide it."""
+    return names[_process() :: share.processes] if share.processes > 1 else names
 
 
 def _check(model: LanguageModel, settings: GradientTuner, data: int, ways: int) -> None:
