@@ -1,21 +1,25 @@
 """Checks by SHA-256 that an artefact's file is the one that was exported, and remembers the result.
 
 Hashing 500 MB takes 0.8 s on one core. A file whose size, times and inode are those of one that was hashed is not read
-again; what was seen is kept beside XNNPACK's weight cache, which is thrown away where it was made of other weights.
+again; what was seen is kept beside XNNPACK's weight cache. That is thrown away where it was made of other weights, or
+is not the file that XNNPACK left: it looks at its first bytes alone, and takes the others for weights.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kerasgen.errors import ModelFormatError
-from kerasgen.files import staging
+from kerasgen.files import locking, staging
 from kerasgen.files.digests import sha256_of
 
 _SUFFIX = ".verified.json"  # after the whole name of the weight cache
+_CACHE = "weight_cache"
 
 
 def check_sha256(path: Path, sha256: str, *, weight_cache: Path | None = None) -> None:
@@ -33,14 +37,45 @@ def check_sha256(path: Path, sha256: str, *, weight_cache: Path | None = None) -
     if weight_cache is None:
         _compare(path, sha256)
         return
-    note, seen = weight_cache.with_name(weight_cache.name + _SUFFIX), {"sha256": sha256, "file": _identity(path)}
+    note, seen = _note(weight_cache), {"sha256": sha256, "file": _identity(path)}
     before = _read(note)
-    if before == seen:
+    if all(before.get(name) == value for name, value in seen.items()):
         return
     _compare(path, sha256)
-    if before.get("sha256") != sha256:
-        weight_cache.unlink(missing_ok=True)
+    if before.get("sha256") == sha256 and _CACHE in before:
+        seen[_CACHE] = before[_CACHE]
     staging.replace(note, json.dumps(seen, allow_nan=False))
+
+
+def is_known(weight_cache: Path) -> bool:
+    """Return whether a weight cache is the file that XNNPACK left there, of the weights that were checked last."""
+    with contextlib.suppress(OSError):
+        return bool(_read(_note(weight_cache)).get(_CACHE) == _identity(weight_cache))
+    return False
+
+
+@contextlib.contextmanager
+def written_by_one(weight_cache: Path) -> Iterator[None]:
+    """Let XNNPACK use its weight cache in the block, or make it there in place, while no other process does.
+
+    Raises:
+        OSError: a file that is none of XNNPACK's, or half of one, can't be removed.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # an existing file may be in a read-only place
+            stack.enter_context(locking.locked(weight_cache, wait=True))
+        was_known = is_known(weight_cache)
+        if not was_known:
+            weight_cache.unlink(missing_ok=True)
+        yield
+        if not was_known:
+            with contextlib.suppress(OSError):  # then it is made anew next time
+                told = _read(_note(weight_cache)) | {_CACHE: _identity(weight_cache)}
+                staging.replace(_note(weight_cache), json.dumps(told, allow_nan=False))
+
+
+def _note(weight_cache: Path) -> Path:
+    return weight_cache.with_name(weight_cache.name + _SUFFIX)
 
 
 def _compare(path: Path, sha256: str) -> None:

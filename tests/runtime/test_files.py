@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +80,60 @@ def test_weights_kept_of_one_export_never_serve_another(path, tmp_path):
     said = json.loads(report.read_text(encoding="utf-8"))
     report.write_text(json.dumps(sealed(said | {"sha256": hashlib.sha256(content).hexdigest()})), encoding="utf-8")
     assert ids(path, weight_cache=kept) == ids(path, weight_cache=None) != before
+
+
+@pytest.mark.slow
+def test_a_weight_cache_that_is_not_what_xnnpack_left_is_made_anew(path, tmp_path):
+    """XNNPACK looks at its first bytes alone: it would take others for weights, or for the place of weights."""
+    kept = tmp_path / "kept" / "weights"
+    whole = ids(path, weight_cache=kept)
+    content = kept.read_bytes()
+    damages = [b"", content[:64], content[: len(content) // 2], content + bytes(4096), bytes(len(content))]
+    for place in (0, 40, len(content) // 2, *range(len(content) - 640, len(content), 64)):
+        damages.append(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
+    for damaged in damages:
+        kept.write_bytes(damaged)
+        assert ids(path, weight_cache=kept) == whole
+        assert kept.stat().st_size == len(content)
+        known = kept.stat()
+        assert ids(path, weight_cache=kept) == whole
+        assert kept.stat().st_ino == known.st_ino, "it is not made again"
+
+
+FULL = """
+import json, resource, sys
+import kerasgen as kg
+from kerasgen.errors import GenerateArgumentError
+
+path, kept, most = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(most),) * 2)
+found = [kg.load_artefact(path).generate_ids([[5, 6, 7]], max_new_tokens=12)]
+try:
+    found.append(kg.load_artefact(path, weight_cache=kept).generate_ids([[5, 6, 7]], max_new_tokens=12))
+except GenerateArgumentError as error:
+    found.append(str(error))
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="limits on a file's size are POSIX's")
+def test_a_weight_cache_that_finds_no_room_ends_no_process(path, tmp_path):
+    """XNNPACK would abort in the middle of it. The one in the user's cache directory is done without."""
+    whole, size = ids(path, weight_cache=None), path.stat().st_size
+    for most in (5000, size // 2, size, 4 * size + (1 << 21)):
+        environment = os.environ | {"KERASGEN_CACHE": str(tmp_path / str(most)), "TMPDIR": str(tmp_path)}
+        child = subprocess.run(
+            [sys.executable, "-c", FULL, str(path), str(tmp_path / "kept"), str(most)],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert child.returncode == 0, child.stderr
+        default, asked = json.loads(child.stdout.splitlines()[-1])
+        assert default == whole
+        assert asked == whole if most > size else "`weight_cache` can't be written: [Errno 27]" in asked
+        assert (tmp_path / "kept").exists() == (most > size)
 
 
 def test_a_file_that_was_hashed_once_is_not_hashed_again(path, tmp_path, monkeypatch):

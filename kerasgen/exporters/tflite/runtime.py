@@ -21,7 +21,7 @@ from kerasgen.errors import GenerateArgumentError, MissingDependencyError, Model
 from kerasgen.exporters.tflite import graph_check
 from kerasgen.exporters.tflite.session import LiteRtSession
 from kerasgen.exporters.tflite.shortlist import Shortlist
-from kerasgen.files import locking
+from kerasgen.files import room
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.quiet import at_the_end, quietly
 from kerasgen.runtime import masked, metadata, verifying
@@ -33,6 +33,8 @@ DECODE = "decode"
 SHORTLIST = "shortlist"
 LOGITS = "logits"
 DEFAULT = "default"  # the weight cache in kerasgen's cache
+_MOST_OF_CACHE, _MORE_OF_CACHE = 2.25, 1 << 20
+"""How many times a file's size its weight cache may take, and how many bytes more. Of float16 it holds float32."""
 
 
 class LiteRtRuntime(Runtime):
@@ -144,11 +146,9 @@ class LiteRtEngine:
         self.max_sequence_length: int = settings["cache_length"]
         options = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=str(weight_cache or ""))
         try:
-            # XNNPACK makes its file where it is missing, in place; whoever mapped half of one would read half.
             with contextlib.ExitStack() as stack:
                 if weight_cache is not None:
-                    with contextlib.suppress(OSError):  # an existing file may be in a read-only place
-                        stack.enter_context(locking.locked(weight_cache, wait=True))
+                    stack.enter_context(verifying.written_by_one(weight_cache))
                 with quietly():
                     self._compiled = CompiledModel.from_file(
                         str(path), environment=_environment(), options=Options(cpu_options=options)
@@ -314,8 +314,10 @@ def _verified(path: Path, sha256: str, weight_cache: Path | str | None) -> Path 
         verifying.check_sha256(path, sha256, weight_cache=cache_file)
         if cache_file is not None and cache_file.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(cache_file))
-        if cache_file is not None and not cache_file.exists() and not os.access(cache_file.parent, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(cache_file.parent))
+        if cache_file is not None and not verifying.is_known(cache_file):
+            if not os.access(cache_file.parent, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(cache_file.parent))
+            room.require(cache_file, int(_MOST_OF_CACHE * path.stat().st_size) + _MORE_OF_CACHE)
     except OSError as cause:
         if weight_cache != DEFAULT:
             raise GenerateArgumentError(
