@@ -251,6 +251,7 @@ def _forget_broken_import() -> None:
 _compiled: str | None = None
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _MUCH_TO_COMPILE = 0.5  # seconds; what takes less leaves little behind
+_LEAST_FREE = 1 << 28  # bytes; a run compiles some tens of MB
 _LEAST_KEPT = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
 
 
@@ -265,7 +266,9 @@ def keep_compiled() -> None:
     global _compiled
     kept = cache.directory() / "jax"
     is_unsaid = jax.config.jax_compilation_cache_dir is None and jax.config.jax_enable_compilation_cache
-    if is_unsaid and cache.is_writable(kept):  # else JAX warns at each program that it can't keep it
+    # Else JAX warns at each program that it can't keep it, and leaves files cut off, which it never writes anew.
+    if is_unsaid and cache.is_writable(kept) and cache.has_room(kept, _LEAST_FREE):
+        cache.remove_empty(kept)
         _compiled = str(kept)
         jax.config.update("jax_compilation_cache_dir", _compiled)
     if _compiled is not None and jax.config.jax_compilation_cache_dir == _compiled:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -109,6 +110,24 @@ def is_writable(folder: Path) -> bool:
     """Whether files can be written into a folder, which is made where it is missing."""
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def has_room(folder: Path, size_bytes: int) -> bool:
+    """Whether the disk of a folder, which may be missing, has so many bytes free."""
+    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
+    try:
+        return shutil.disk_usage(there).free >= size_bytes
+    except OSError:
+        return False
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove the empty files of a folder, which a full disk left there."""
+    with suppress(OSError):
+        for file in os.scandir(folder):
+            with suppress(OSError):  # another process removed it
+                if file.is_file(follow_symlinks=False) and file.stat(follow_symlinks=False).st_size == 0:
+                    Path(file.path).unlink(missing_ok=True)
 
 
 def remove_oldest(files: Iterable[Path], most_bytes: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -142,6 +143,30 @@ class TestTheReport:
             match=r"remat=True is for BloomBackbone, .*OPTBackbone.*Received: GemmaBackbone",
         ):
             FullTuner(remat=True).tune(model, encode(model.tokenizer, texts(3)), seed=0, directory=tmp_path, verbose=0)
+
+
+def test_jax_keeps_nothing_on_a_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It would warn at each program, and leave files cut off; what it left empty once is removed."""
+    if backend.use() != "jax":
+        pytest.skip("TensorFlow keeps nothing")
+    import jax
+
+    settings = SimpleNamespace(jax_compilation_cache_dir=None, jax_enable_compilation_cache=True)
+    settings.update = lambda name, value: setattr(settings, name, value)
+    monkeypatch.setattr(jax, "config", settings)
+    monkeypatch.setattr(backend, "_compiled", None)
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    kept = tmp_path / "jax"
+    kept.mkdir()
+    (kept / "jit_f-0-cache").touch()
+    (kept / "jit_g-0-cache").write_bytes(b"program")
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 20))
+        backend.keep_compiled()
+    assert settings.jax_compilation_cache_dir is None
+    backend.keep_compiled()
+    assert settings.jax_compilation_cache_dir == str(kept)
+    assert [path.name for path in kept.iterdir()] == ["jit_g-0-cache"]
 
 
 def test_jax_keeps_what_it_compiled_unless_told_where(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,9 @@ def variables(seed: int) -> dict[str, Any]:
     import jax.numpy as jnp
 
     drawn = np.random.default_rng(seed).standard_normal((2, 40, 30), np.float32)
-    found = {name: SimpleNamespace(value=jnp.asarray(values)) for name, values in zip(("a/0", "b/0"), drawn)}
+    found = {
+        name: SimpleNamespace(value=jnp.asarray(values)) for name, values in zip(("a/0", "b/0"), drawn, strict=True)
+    }
     for variable in found.values():
         variable.assign = lambda value, variable=variable: setattr(variable, "value", value)
     return found
