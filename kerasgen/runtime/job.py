@@ -1,4 +1,7 @@
-"""Reads the job of a worker process and writes its answer: two files of JSON that its command line names."""
+"""Reads the job of a worker process and writes its answer: two files of JSON that its command line names.
+
+Further jobs, and parts of an answer that are given before its end, lie beside them with a number after their names.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,9 @@ Names of modules to import before may follow.
 """
 _STANDARD_INPUT = 0
 
+_jobs = threading.Semaphore(0)  # that came after the first one
+_counted = {"jobs": 0, "parts": 0}  # read, and written
+
 
 def read() -> dict[str, Any]:
     """Return the job; of a process that was started before it, when it has come, with what it needs imported.
@@ -37,8 +43,28 @@ def read() -> dict[str, Any]:
         if not os.read(_STANDARD_INPUT, 1):
             raise SystemExit(0)
         threading.Thread(target=_end_with_the_other, daemon=True).start()
-    job: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    return job
+    return _job(0)
+
+
+def read_further() -> dict[str, Any]:
+    """Wait for the next job of a process that was started before the first one, and return it."""
+    _jobs.acquire()
+    _counted["jobs"] += 1
+    return _job(_counted["jobs"])
+
+
+def numbered(path: Path, number: int) -> Path:
+    """Return where the job or the part of an answer with this number lies; the first job's number is 0."""
+    return path.with_name(f"{path.name}.{number}") if number else path
+
+
+def give_part(content: Mapping[str, Any]) -> None:
+    """Write what is known of the answer, for the process that waits for it, and go on."""
+    _counted["parts"] += 1
+    path = numbered(Path(sys.argv[2]), _counted["parts"])
+    written = path.with_name(path.name + ".part")
+    written.write_text(json.dumps(content), encoding="utf-8")
+    written.replace(path)
 
 
 def answer(content: Mapping[str, Any]) -> None:
@@ -48,9 +74,14 @@ def answer(content: Mapping[str, Any]) -> None:
     Path(sys.argv[2]).write_text(json.dumps(whole), encoding="utf-8")
 
 
+def _job(number: int) -> dict[str, Any]:
+    job: dict[str, Any] = json.loads(numbered(Path(sys.argv[1]), number).read_text(encoding="utf-8"))
+    return job
+
+
 def _end_with_the_other() -> None:
-    """End this process when standard input ends, as it does with the process that started this one."""
+    """Count further jobs, and end this process with its standard input, as the process that started it ends."""
     # Not by `sys.stdin`, whose lock Python would wait for at its end.
     while os.read(_STANDARD_INPUT, 1):
-        pass
+        _jobs.release()
     os._exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -119,19 +120,23 @@ class GgufExporter(Exporter):
                 extra="gguf",
             )
         from kerasgen.exporters.gguf import questions
-        from kerasgen.exporters.gguf.proof import LLAMA_CPP, Proof
+        from kerasgen.exporters.gguf.proof import LLAMA_CPP, Proof, Readers
 
-        # Rows beyond the vocabulary have no text: the model never takes them, and llama.cpp could.
-        size = tokenizer.vocabulary_size
-        weights = weights_of(model)
-        weights["embedding"]["tokens"] = weights["embedding"]["tokens"][:size]
-        if not config.tied_head:
-            weights["head"]["kernel"] = weights["head"]["kernel"][:, :size]
-        config = replace(config, vocabulary_size=size)
         with (
             staged(path, overwrite=overwrite, exporter="gguf", beside=(*REPORTS, modelfile.SUFFIX)) as stage,
-            Proof(model, architecture, config, weights, tokenizer, dtype=self.dtype) as proof,
+            Readers.started() as readers,
+            contextlib.ExitStack() as stack,
         ):
+            # Rows beyond the vocabulary have no text: the model never takes them, and llama.cpp could.
+            size = tokenizer.vocabulary_size
+            weights = weights_of(model)
+            weights["embedding"]["tokens"] = weights["embedding"]["tokens"][:size]
+            if not config.tied_head:
+                weights["head"]["kernel"] = weights["head"]["kernel"][:, :size]
+            config = replace(config, vocabulary_size=size)
+            proof = stack.enter_context(
+                Proof(readers, model, architecture, config, weights, tokenizer, dtype=self.dtype)
+            )
             last = (LLAMA_CPP,) if questions.runs_llama_cpp() else ()
             progress.plan(_WRITE, comparison.GENERATE, *last, comparison.COMPARE)
             progress.begin(_WRITE)

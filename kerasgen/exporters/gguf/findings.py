@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,11 @@ LLAMA_CPP_TOLERANCE = TOLERANCE | {"F32": 1e-3}
 # By how many nats a token that llama.cpp takes may be behind the likeliest. What is left for F32 is the order of sums,
 # which a step of the table of GELU makes larger; beside the others llama.cpp rounds what it multiplies, too.
 NEAR = {"F32": 2e-2, "F16": 2e-1, "BF16": 1.0, "Q8_0": 2.5, "Q5_0": 2.5, "Q4_0": 2.5}
+# By how many nats the log-probability of any token may be another one, where all are told, however unlikely it is: a
+# mean over what is likely doesn't see those. Types of fewer bits round so much that a fault would not stand out.
+FAR: dict[str, float | None] = {"F32": 0.1, "F16": 0.5} | dict.fromkeys(("BF16", "Q8_0", "Q5_0", "Q4_0"))
 _IMPOSSIBLE = -80.0  # nats
+_NOTHING = 1e-9  # the least probability of all tokens that are not told, which are known to eight digits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +95,7 @@ def compare_llama_cpp(
     *,
     most_divergence: float,
     near: float,
+    far: float | None,
 ) -> dict[str, Any]:
     """Return what llama.cpp does with the file beside what the model does."""
     tokenizer = asked.tokenizer
@@ -101,10 +106,11 @@ def compare_llama_cpp(
     before = " " if tokenizer.strips_first_space else ""
     prompts, counts, texts, count = said.prompts, said.counts, said.texts, said.alone
     likeliest, behind = chosen
-    there = says[[length - 1 for length in places(asked)]]
-    # The server returns -3e38 where its float32 probability is 0.
-    llama_cpp_says = log_softmax(np, np.maximum(np.asarray(answer["log_probabilities"]), _IMPOSSIBLE))
+    there = says[[length - 1 for length, _ in places(asked)]]
+    divergence, apart = _beside(there, answer["log_probabilities"])
     limits = {"kl_nats_per_token": most_divergence, "most_nats_behind_the_likeliest": near}
+    if far is not None:
+        limits["most_nats_apart"] = far
     figures = {
         "version": answer["version"],
         "tokens_per_second": sum(counts[:count]) / alone["seconds"],
@@ -122,7 +128,8 @@ def compare_llama_cpp(
         "ended_equal": answer["ended"] == ending.ids and answer["ended_by"] == "eos",
         "same_likeliest": likeliest,
         "most_nats_behind_the_likeliest": behind,
-        "kl_nats_per_token": _divergence(there, llama_cpp_says),
+        "kl_nats_per_token": divergence,
+        "most_nats_apart": apart,
         "limits": limits,
     }
     holds = {
@@ -174,3 +181,30 @@ def _check_modules(answer: Mapping[str, Any]) -> None:
 
 def _divergence(ours: Rows, theirs: Rows) -> float:
     return float((np.exp(ours) * (ours - theirs)).sum(-1).mean())
+
+
+def _beside(says: Rows, told: Sequence[tuple[Sequence[int], Sequence[float]]]) -> tuple[float, float]:
+    """Return the mean divergence of what llama.cpp tells of the next token, and how far apart one is at most.
+
+    Where it tells the likeliest tokens alone, all others count as one: the divergence is a lower bound there.
+
+    Args:
+        says: the model's log-probabilities in nats, `(places, vocabulary_size)`.
+        told: at each place, ids and their log-probabilities.
+    """
+    divergences, apart = [], 0.0
+    for ours, (ids, nats) in zip(says, told, strict=True):
+        # The server returns -3e38 where its float32 probability is 0.
+        theirs = np.maximum(np.asarray(nats, np.float64), _IMPOSSIBLE)
+        if len(set(ids)) < len(ids):
+            theirs[:] = np.nan
+        likely = ours[list(ids)]
+        if len(ids) == len(ours):
+            theirs = theirs - np.log(np.exp(theirs).sum())
+            differences = np.abs(np.maximum(likely, _IMPOSSIBLE) - theirs)
+            apart = max(apart, float(differences.max())) if np.isfinite(differences).all() else np.nan
+        else:
+            rest = [np.log(max(1 - np.exp(several).sum(), _NOTHING)) for several in (likely, theirs)]
+            likely, theirs = (np.append(several, other) for several, other in zip((likely, theirs), rest, strict=True))
+        divergences.append((np.exp(likely) * (likely - theirs)).sum())
+    return float(np.mean(divergences)), apart

@@ -2,9 +2,11 @@
 
 It knows a GGUF file and the package `xllamacpp`, whose server answers on this machine alone. The job holds `path`,
 `chunk` (tokens that are read at once), `longest` (tokens of a text), pairs of a prompt and of new tokens to continue it
-by greedily, each `alone` and all `together`, `ending` (a prompt, how many new tokens, and what is added to one token's
-logit; or None), `texts` to encode, `chats` with their `messages` and the `text` that the chat template writes of them,
-and `prefixes` of which it tells the log-probability of every token that may come next.
+by greedily, each `alone` and all `together`, `texts` to encode, `chats` with their `messages` and the `text` that the
+chat template writes of them, and `prefixes` with a `count`: of how many tokens that may come next it tells the
+log-probability, the likeliest first. Texts that are written are parts of the answer as well, which come at once.
+
+With `ends` another job follows at the end: a `prompt`, how many `new_tokens`, and a `bias` of one token's logit.
 """
 
 from __future__ import annotations
@@ -29,35 +31,38 @@ def main() -> None:
     texts = max(len(job["together"]), 1)
     model = LlamaCpp(job["path"], chunk=job["chunk"], longest=job["longest"], texts=texts, threads=threads, strict=True)
     loaded = time.perf_counter()
-    ids = [model.further(*request) for request in job["alone"]]
+    ids: list[list[int]] = []
+    for request in job["alone"]:
+        ids.append(model.further(*request))
+        jobs.give_part({"ids": ids})
     seconds = time.perf_counter() - loaded
     with ThreadPoolExecutor(texts) as callers:  # the server reads what it is asked at one time in one batch
         together = list(callers.map(model.further, *zip(*job["together"], strict=True))) if job["together"] else []
-    ending, ended = job["ending"], dict[str, Any](tokens=None, stop_type=None)
-    if ending is not None:
-        ended = model.complete(ending["prompt"], ending["new_tokens"], logit_bias=[ending["bias"]])
+    if together:
+        jobs.give_part({"together": together})
     encoded = [model.tokenize(text, start=False) for text in job["texts"]]
-    jobs.answer(
-        {
-            "version": xllamacpp.__version__,
-            "load_seconds": loaded - began,
-            "ids": ids,
-            "seconds": seconds,
-            "together": together,
-            "ended": ended["tokens"],
-            "ended_by": ended["stop_type"],
-            "encoded": encoded,
-            "started": [model.tokenize(text, start=True) for text in job["texts"]],
-            "decoded": [model.detokenize(token_ids) for token_ids in encoded],
-            "chat_ids": [model.tokenize(talk["text"], start=False, special=True) for talk in job["chats"]],
-            "chat_texts": [model.chat_text(talk["messages"]) for talk in job["chats"]],
-            "chat_lengths": [model.chat_length(talk["messages"]) for talk in job["chats"]],
-            "log_probabilities": [
-                model.log_probabilities(prefix, size=job["vocabulary_size"], forced=job["forced"])
-                for prefix in job["prefixes"]
-            ],
-        }
-    )
+    answer: dict[str, Any] = {
+        "version": xllamacpp.__version__,
+        "load_seconds": loaded - began,
+        "ids": ids,
+        "seconds": seconds,
+        "together": together,
+        "encoded": encoded,
+        "started": [model.tokenize(text, start=True) for text in job["texts"]],
+        "decoded": [model.detokenize(token_ids) for token_ids in encoded],
+        "chat_ids": [model.tokenize(talk["text"], start=False, special=True) for talk in job["chats"]],
+        "chat_texts": [model.chat_text(talk["messages"]) for talk in job["chats"]],
+        "chat_lengths": [model.chat_length(talk["messages"]) for talk in job["chats"]],
+        "log_probabilities": [
+            model.log_probabilities(prefix["ids"], count=prefix["count"], forced=job["forced"])
+            for prefix in job["prefixes"]
+        ],
+    }
+    if job["ends"]:
+        ending = jobs.read_further()
+        ended = model.complete(ending["prompt"], ending["new_tokens"], logit_bias=[ending["bias"]])
+        answer |= {"ended": ended["tokens"], "ended_by": ended["stop_type"]}
+    jobs.answer(answer)
 
 
 if __name__ == "__main__":

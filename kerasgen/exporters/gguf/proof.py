@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from kerasgen.exporters import progress
 from kerasgen.exporters.gguf import file_format as gguf_file
 from kerasgen.exporters.gguf import questions
 from kerasgen.exporters.gguf.findings import (
+    FAR,
     LLAMA_CPP_TOLERANCE,
     NEAR,
     TOLERANCE,
@@ -28,7 +29,7 @@ from kerasgen.exporters.gguf.findings import (
     compare_numpy,
 )
 from kerasgen.exporters.gguf.questions import Asked, Said, for_llama_cpp, for_numpy
-from kerasgen.exporters.gguf.reference import Behind, Ending, LlamaCppDecoder, choices
+from kerasgen.exporters.gguf.reference import Ending, LlamaCppDecoder, Texts
 from kerasgen.exporters.gguf.worker import digests
 from kerasgen.exporters.parity import blas, comparison, worker
 from kerasgen.files import temporary
@@ -50,20 +51,17 @@ class _References:
     Args:
         rounded: the weights as the file should give them back.
         decoder: what llama.cpp should compute of them.
-        ending: a text that llama.cpp should end; None where it isn't installed.
         digests: of each tensor of the file.
     """
 
     rounded: Weights
     decoder: LlamaCppDecoder
-    ending: Future[Ending] | None
     digests: Future[dict[str, str]]
 
     @classmethod
     def begun(
         cls,
         threads: ThreadPoolExecutor,
-        asked: Asked,
         architecture: Architecture,
         config: DecoderConfig,
         weights: Weights,
@@ -71,21 +69,44 @@ class _References:
     ) -> _References:
         """Begin to compute them."""
         rounded = gguf_file.rounded(architecture, config, weights, dtype)
-        decoder = LlamaCppDecoder(config, rounded)
-        ending = None
-        if questions.runs_llama_cpp():
-            end, new_tokens = asked.tokenizer.end_token_id, asked.few[0]
-            ending = threads.submit(Ending.of, decoder.copy(), asked.prompts[0], new_tokens, end)
         hashed = threads.submit(digests, tensors.write(architecture, config, rounded, "gguf"))
-        return cls(rounded, decoder, ending, hashed)
+        return cls(rounded, LlamaCppDecoder(config, rounded), hashed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Readers:
+    """The processes that will read a file, which import while it is not there yet.
+
+    Args:
+        in_numpy: reads it by NumPy.
+        in_llama_cpp: generate texts alone and all the rest, for one would leave a second core idle most of the time;
+            none where llama.cpp isn't installed.
+    """
+
+    in_numpy: worker.Worker
+    in_llama_cpp: list[worker.Worker]
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls) -> Iterator[Readers]:
+        """Start them, and end them with the block."""
+        with contextlib.ExitStack() as stack:
+            # Threads of a product wait without resting, and llama.cpp's is beside them.
+            alone = worker.ONE_THREAD if questions.runs_llama_cpp() else None
+            reading = worker.Worker("kerasgen.exporters.gguf.worker", imports=("gguf",), environment=alone)
+            in_numpy = stack.enter_context(reading)
+            processes = 2 if questions.runs_llama_cpp() else 0
+            module = "kerasgen.exporters.gguf.llama_cpp_worker"
+            yield cls(in_numpy, [stack.enter_context(worker.Worker(module)) for _ in range(processes)])
 
 
 class Proof:
-    """The processes that will read a file, and what they are compared with; a context manager that ends them.
+    """What the processes that read a file are compared with; a context manager that ends the threads which compute it.
 
-    It begins before the file is written: the processes import, and what needs the model alone is computed.
+    It begins before the file is written, with what needs the model alone.
 
     Args:
+        readers: the processes.
         model: what is exported.
         architecture: the architecture of the model.
         config: the config of its decoder, whose ids are the tokenizer's, with a `max_sequence_length`.
@@ -96,6 +117,7 @@ class Proof:
 
     def __init__(
         self,
+        readers: Readers,
         model: LanguageModel,
         architecture: Architecture,
         config: DecoderConfig,
@@ -106,23 +128,13 @@ class Proof:
     ) -> None:
         assert config.max_sequence_length is not None
         self._model, self._architecture, self._config, self._dtype = model, architecture, config, dtype
-        self._asked = asked = Asked.of(model, tokenizer, config.max_sequence_length)
+        self._asked = Asked.of(model, tokenizer, config.max_sequence_length)
+        self._in_numpy, self._in_llama_cpp = readers.in_numpy, readers.in_llama_cpp
         with contextlib.ExitStack() as stack:
-            # Threads of a product wait without resting, and llama.cpp's is beside them.
-            alone = worker.ONE_THREAD if questions.runs_llama_cpp() else None
-            # What ends first lies innermost: the threads compute, or wait for a process that has been ended.
             stack.enter_context(blas.some_cores())
             self._threads = stack.enter_context(ThreadPoolExecutor())
             self._folder = Path(stack.enter_context(temporary.folder()))
-            reading = worker.Worker("kerasgen.exporters.gguf.worker", imports=("gguf",), environment=alone)
-            self._in_numpy = stack.enter_context(reading)
-            # Two processes, for the one would leave a second core idle most of the time.
-            processes = 2 if questions.runs_llama_cpp() else 0
-            module = "kerasgen.exporters.gguf.llama_cpp_worker"
-            self._in_llama_cpp = [stack.enter_context(worker.Worker(module)) for _ in range(processes)]
-            self._refer = functools.partial(
-                _References.begun, self._threads, asked, architecture, config, weights, dtype
-            )
+            self._refer = functools.partial(_References.begun, self._threads, architecture, config, weights, dtype)
             # Of what is rounded, writing tells first whether a weight is too large for it.
             self._references = self._refer() if dtype == "F32" else None
             self._stack = stack.pop_all()
@@ -155,39 +167,34 @@ class Proof:
         asked, model, dtype = self._asked, self._model, self._dtype
         progress.begin(comparison.GENERATE)
         logits = self._folder / "logits.npy"
-        if self._in_llama_cpp:
-            self._in_llama_cpp[0].give(for_llama_cpp(path, asked))
+        for process, alone in zip(self._in_llama_cpp, (True, False), strict=False):
+            process.give(for_llama_cpp(path, asked, alone=alone))
         self._in_numpy.give(for_numpy(path, asked, logits))
         references = self._references or self._refer()
-        if references.ending is not None:
-            ending = references.ending.result()
-            self._in_llama_cpp[1].give(for_llama_cpp(path, asked, ending))
-        own = comparison.reader(model, asked.read_length)
         # Rounded weights choose otherwise between near equals, and these are what counts.
         is_rounded = dtype != "F32"
+        own = comparison.reader(model, asked.read_length, ahead=None if is_rounded else self._threads)
         read = own
         if is_rounded:
-            read = comparison.reader(comparison.with_weights(model, references.rounded), asked.read_length)
+            read = comparison.reader(
+                comparison.with_weights(model, references.rounded), asked.read_length, ahead=self._threads
+            )
         model_says = log_softmax(np, np.asarray(own(asked.probe), np.float64))
-        known: dict[tuple[int, ...], list[int]] = {}
-        by_numpy = NumpyAnswer(self._in_numpy.answer(), np.load(logits).astype(np.float64))
+        texts = Texts(read, references.decoder)
         if self._in_llama_cpp:
             progress.begin(LLAMA_CPP)
-            alone, together = self._in_llama_cpp
-            behind: Behind = {}
-            by_llama_cpp = [alone.answer()]
-            # While the other process goes on. NumPy's texts are beginnings of these.
-            first = self._threads.submit(choices, references.decoder, asked.alone[0], by_llama_cpp[0]["ids"], behind)
-            asked.likeliest(read, asked.alone[0], by_llama_cpp[0]["ids"], asked.alone[1], known)
-            by_llama_cpp.append(together.answer())
-            first.result()
+            ending, by_llama_cpp = self._read_what_comes(texts)
+        by_numpy = NumpyAnswer(self._in_numpy.answer(), np.load(logits).astype(np.float64))
         progress.begin(comparison.COMPARE)
-        if self._in_llama_cpp:
-            said = Said.of(asked, *by_llama_cpp)
-            choosing = self._threads.submit(choices, references.decoder, said.prompts, said.texts, behind)
-            asked.likeliest(read, said.prompts, said.texts, said.counts, known)
         figures = compare_numpy(
-            by_numpy, references.digests.result(), self._architecture, self._config, asked, read, known, model_says
+            by_numpy,
+            references.digests.result(),
+            self._architecture,
+            self._config,
+            asked,
+            read,
+            texts.likeliest,
+            model_says,
         )
         if is_rounded:
             prompts, counts = asked.of_numpy
@@ -206,7 +213,9 @@ class Proof:
             )
         figures["llama_cpp"] = None
         if self._in_llama_cpp:
-            wanted = asked.likeliest(read, said.prompts, said.texts, said.counts, known)
+            said = Said.of(asked, *by_llama_cpp)
+            chosen = texts.choices(said.prompts, said.texts)
+            wanted = asked.likeliest(read, said.prompts, said.texts, said.counts, texts.likeliest)
             of_llama_cpp = compare_llama_cpp(
                 by_llama_cpp[0],
                 by_llama_cpp[1],
@@ -214,10 +223,29 @@ class Proof:
                 said,
                 asked,
                 wanted,
-                choosing.result(),
+                chosen,
                 model_says,
                 most_divergence=most[1],
                 near=NEAR[dtype],
+                far=FAR[dtype],
             )
             figures |= {**comparison.variety(said.texts), "llama_cpp": of_llama_cpp}
         return figures
+
+    def _read_what_comes(self, texts: Texts) -> tuple[Ending, list[dict[str, Any]]]:
+        """Read llama.cpp's texts when they come, while it goes on; return the answers of its two processes.
+
+        Of one batch those are read at once that no text alone begins with, for these are read with it. Where the first
+        text is to end, of which llama.cpp is asked, is returned too.
+        """
+        asked, (alone, together) = self._asked, self._in_llama_cpp
+        prompts = asked.alone[0]
+        (first,) = alone.part()["ids"]
+        ending = Ending.of(texts.add(prompts[0], first), first, asked.tokenizer.end_token_id)
+        together.give(questions.to_end(asked, ending))
+        for prompt, ids in zip(asked.prompts, together.part()["together"], strict=True):
+            if prompt not in prompts:
+                texts.add(prompt, ids)
+        of_alone = alone.answer()
+        texts.choices(prompts, of_alone["ids"])
+        return ending, [of_alone, together.answer()]

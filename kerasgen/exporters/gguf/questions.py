@@ -18,6 +18,7 @@ from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.pretrained import PretrainedTokenizer
 
 _PLACES = 8
+_TOLD = 1000  # log-probabilities that llama.cpp tells at most places
 # Tokens that NumPy generates where llama.cpp generates too, and llama.cpp of a text alone and after most prompts.
 _FEW_TOKENS = 16
 
@@ -154,38 +155,45 @@ def for_numpy(path: Path, asked: Asked, logits: Path) -> dict[str, Any]:
     }
 
 
-def for_llama_cpp(path: Path, asked: Asked, ending: Ending | None = None) -> dict[str, Any]:
+def for_llama_cpp(path: Path, asked: Asked, *, alone: bool) -> dict[str, Any]:
     """Return the job of a process of llama.cpp.
 
     Args:
         path: the file.
         asked: the questions.
-        ending: of a text, where all but the texts that are alone is asked; None for those.
+        alone: ask for the texts that are written alone; else for all the rest, with a text that ends to come.
     """
-    end, alone = asked.tokenizer.end_token_id, ending is None
     return {
         "path": str(path.absolute()),
         "chunk": asked.chunk,
         "longest": asked.longest,
         "alone": list(zip(*asked.alone, strict=True)) if alone else [],
         "together": [] if alone else list(zip(asked.prompts, asked.few, strict=True)),
-        "ending": None
-        if ending is None
-        else {"prompt": asked.prompts[0], "new_tokens": asked.counts[0], "bias": [end, ending.bias]},
         "texts": [] if alone else asked.texts,
-        "prefixes": [] if alone else [asked.probe[:length] for length in places(asked)],
-        "vocabulary_size": asked.tokenizer.vocabulary_size,
+        "prefixes": [] if alone else [{"ids": asked.probe[:length], "count": told} for length, told in places(asked)],
         "forced": _whole_character(asked.tokenizer),
         "chats": [] if alone else asked.chats,
+        "ends": not alone,
     }
 
 
-def places(asked: Asked) -> list[int]:
-    """Return how many tokens of the probe are before each place where all log-probabilities are compared."""
+def to_end(asked: Asked, ending: Ending) -> dict[str, Any]:
+    """Return the further job of a process of llama.cpp: the text that it is to end."""
+    bias = [asked.tokenizer.end_token_id, ending.bias]
+    return {"prompt": asked.prompts[0], "new_tokens": asked.counts[0], "bias": bias}
+
+
+def places(asked: Asked) -> list[tuple[int, int]]:
+    """Return how many tokens of the probe are before each place where log-probabilities are compared, and how many.
+
+    At the first place and the last they are those of all tokens. Elsewhere they are the highest ones, for llama.cpp's
+    server takes a third of a second to tell 50,000.
+    """
+    size = asked.tokenizer.vocabulary_size
     lengths: list[int] = np.unique(
         np.linspace(1, len(asked.probe), min(_PLACES, len(asked.probe))).astype(int)
     ).tolist()
-    return lengths
+    return [(length, size if length in (lengths[0], lengths[-1]) else min(_TOLD, size)) for length in lengths]
 
 
 def _first_and_longest(prompts: Sequence[Sequence[int]]) -> list[int]:

@@ -1,4 +1,4 @@
-"""What llama.cpp should compute of weights: NumPy's decoder with llama.cpp's GELU, and its choices beside others."""
+"""What llama.cpp should compute of weights: texts read by the model, and by NumPy's decoder with llama.cpp's GELU."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from kerasgen.decoder.arithmetic import activate
 from kerasgen.decoder.numpy import XP, NumpyDecoder
+from kerasgen.exporters.parity.comparison import Read
 
 _CLEARLY = 1.0  # nats by which an end token comes nearer than before, to end a text there
 
@@ -46,14 +47,15 @@ class Ending:
     bias: float
 
     @classmethod
-    def of(cls, decoder: NumpyDecoder, prompt: Sequence[int], new_tokens: int, end: int) -> Ending:
-        """Return where the text of so many new tokens, which this decoder writes, is to end."""
-        rows = [decoder.read(prompt)[-1].astype(np.float64)]
-        ids = [int(rows[0].argmax())]
-        while len(ids) < new_tokens:
-            rows.append(decoder.read(ids[-1:])[-1].astype(np.float64))
-            ids.append(int(rows[-1].argmax()))
-        place, bias = _ending(np.stack(rows), end)
+    def of(cls, rows: npt.NDArray[Any], ids: Sequence[int], end: int) -> Ending:
+        """Return where a text is to end.
+
+        Args:
+            rows: the logits of each of its tokens, `(ids, vocabulary_size)`.
+            ids: of the text.
+            end: the end token.
+        """
+        place, bias = _ending(rows.astype(np.float64), end)
         return cls([*ids[:place], end], bias)
 
 
@@ -72,28 +74,54 @@ def _ending(rows: npt.NDArray[np.float64], end: int) -> tuple[int, float]:
     return place, float(before[place - 1] + margins[place]) / 2
 
 
-Behind = dict[tuple[tuple[int, ...], tuple[int, ...]], npt.NDArray[np.float64]]
-"""Of a prompt and ids after it, by how many nats each id is behind the likeliest one."""
-
-
-def choices(
-    decoder: NumpyDecoder, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], known: Behind
-) -> tuple[float, float]:
-    """Return how often the texts' ids are the likeliest ones, and by how many nats they are behind at most.
-
-    A text that another one of the same prompt begins with is read once, with that one.
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """Texts that llama.cpp wrote, each read once by the model; those that others begin with are read with them.
 
     Args:
-        decoder: what should have chosen them.
-        prompts: ids.
-        texts: ids after each.
-        known: of texts that were read before, to which those of this call are added.
+        read: the model.
+        decoder: the same with llama.cpp's GELU, which reads a text up to the last id that is not the model's likeliest.
+        likeliest: of each text that was read, the model's likeliest id after each of its tokens.
     """
-    asked = [(tuple(prompt), tuple(ids)) for prompt, ids in zip(prompts, texts, strict=True)]
-    for prompt, ids in sorted(asked, key=lambda text: -len(text[1])):
-        if (prompt, ids) not in known:
-            rows = decoder.copy().read([*prompt, *ids[:-1]])[len(prompt) - 1 :].astype(np.float64)
-            nats = rows.max(-1) - rows[np.arange(len(ids)), list(ids)]
-            known |= {(prompt, ids[:count]): nats[:count] for count in range(1, len(ids) + 1)}
-    together = np.concatenate([known[text] for text in asked])
-    return float((together == 0).mean()), float(together.max())
+
+    read: Read
+    decoder: LlamaCppDecoder
+    likeliest: dict[tuple[int, ...], list[int]] = dataclasses.field(default_factory=dict)
+    _behind: dict[tuple[tuple[int, ...], tuple[int, ...]], npt.NDArray[np.float64]] = dataclasses.field(
+        default_factory=dict
+    )
+
+    def add(self, prompt: Sequence[int], ids: Sequence[int]) -> npt.NDArray[Any]:
+        """Read a text, and return the logits of each of the ids after its prompt, `(ids, vocabulary_size)`."""
+        before = (*prompt, *ids[:-1])
+        every = np.asarray(self.read(before))
+        self.likeliest[before] = every.argmax(-1).tolist()
+        rows = every[len(prompt) - 1 :]
+        nats = _behind(rows, ids)
+        others = np.flatnonzero(nats)
+        if len(others):
+            last = int(others[-1]) + 1
+            with_gelu = self.decoder.copy().read([*prompt, *ids[: last - 1]])[len(prompt) - 1 :]
+            nats[:last] = np.minimum(nats[:last], _behind(with_gelu, ids[:last]))
+        self._behind.update({(tuple(prompt), tuple(ids[:count])): nats[:count] for count in range(1, len(ids) + 1)})
+        return rows
+
+    def choices(self, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]]) -> tuple[float, float]:
+        """Return how often the texts' ids are the likeliest ones, and by how many nats they are behind at most.
+
+        Args:
+            prompts: ids.
+            texts: ids after each.
+        """
+        asked = [(tuple(prompt), tuple(ids)) for prompt, ids in zip(prompts, texts, strict=True)]
+        for prompt, ids in sorted(asked, key=lambda text: -len(text[1])):
+            if (prompt, ids) not in self._behind:
+                self.add(prompt, ids)
+        together = np.concatenate([self._behind[text] for text in asked])
+        return float((together == 0).mean()), float(together.max())
+
+
+def _behind(rows: npt.NDArray[Any], ids: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Return by how many nats each id is behind the likeliest one of its row."""
+    nats: npt.NDArray[np.float64] = rows.max(-1).astype(np.float64) - rows[np.arange(len(ids)), list(ids)]
+    return nats

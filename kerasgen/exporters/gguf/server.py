@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import secrets
 import urllib.parse
 from collections.abc import Collection
@@ -119,18 +120,18 @@ class LlamaCpp:
         """Return the text of ids."""
         return str(self.ask("/detokenize", {"tokens": token_ids})["content"])
 
-    def log_probabilities(self, prefix: list[int], *, size: int, forced: int) -> list[float]:
-        """Return the log-probability of each token after a prefix, by id.
+    def log_probabilities(self, prefix: list[int], *, count: int, forced: int) -> tuple[list[int], list[float]]:
+        """Return the likeliest tokens after a prefix, and the log-probability of each in nats.
 
         Args:
             prefix: ids.
-            size: the size of the vocabulary.
+            count: so many tokens; with the size of the vocabulary all of them.
             forced: an id whose text is whole characters, made to come next: the server keeps back what it would say of
                 a token that ends within a character. What is told is known before that.
         """
         # Of a prefix that begins as the last one, only what follows is read.
-        answer = self.complete(prefix, 1, n_probs=size, logit_bias=[[forced, 1e4]], cache_prompt=True)
-        logprobs = [0.0] * size
-        for entry in answer["completion_probabilities"][0]["top_logprobs"]:
-            logprobs[entry["id"]] = entry["logprob"]
-        return logprobs
+        answer = self.complete(prefix, 1, n_probs=count, logit_bias=[[forced, 1e4]], cache_prompt=True)
+        entries = answer["completion_probabilities"][0]["top_logprobs"]
+        # What is no number is null in JSON.
+        nats = [math.nan if entry["logprob"] is None else entry["logprob"] for entry in entries]
+        return [entry["id"] for entry in entries], nats

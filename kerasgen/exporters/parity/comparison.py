@@ -11,16 +11,17 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kerasgen import backend
 from kerasgen.decoder import numpy
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import Weights
 from kerasgen.errors import ExportArgumentError, ExportError, TokenArgumentError
+from kerasgen.exporters.parity.forward import Forward
 from kerasgen.models import described
 from kerasgen.models.architectures import keras_weights
 from kerasgen.models.base import LanguageModel
@@ -123,19 +124,26 @@ def never(tokenizer: Tokenizer) -> int:
     return tokenizer.vocabulary_size
 
 
-def reader(model: LanguageModel, length: int) -> Read:
+def reader(model: LanguageModel, length: int, *, ahead: Executor | None = None) -> Read:
     """Return a function from a text's ids to its logits: KerasHub's forward pass, or NumPy's where KerasHub has none.
 
     For KerasHub each is filled up to this length, so that they share what a backend compiles; no token sees those
     after it. Where half of it takes longer to compute than to compile anew, shorter texts are filled up to half of it.
     NumPy's decoder is held to transformers' logits, and knows none of the graphs that are compared with it.
+
+    Args:
+        model: the model.
+        length: tokens of the longest text.
+        ahead: compiles in a thread what the texts will need; None to compile when the first of them comes.
     """
     if model.causal_lm is None:
         return numpy.reader(*described.decoder_of(model), model.tokenizer.vocabulary_size)
 
-    forward = _compiled(model)
+    forward = Forward(model)
     half = -(-length // 2)
     is_large = half * sum(math.prod(variable.shape) for variable in model.network.weights) >= _LARGE
+    if ahead is not None:
+        ahead.submit(forward.compile, *([half] if is_large else []), length)
 
     def read(token_ids: Sequence[int]) -> npt.NDArray[Any]:
         size = half if is_large and len(token_ids) <= half else length
@@ -307,45 +315,7 @@ def logits(model: LanguageModel, token_ids: Sequence[int]) -> npt.NDArray[np.flo
 
 
 def _forward(model: LanguageModel, token_ids: Sequence[int]) -> npt.NDArray[Any]:
-    return (reader(model, len(token_ids)) if model.causal_lm is None else _compiled(model))(token_ids)
-
-
-def _compiled(model: LanguageModel) -> Read:
-    """Return KerasHub's forward pass of one text, on JAX as one program: operation by operation it takes twice as long.
-
-    The weights are the program's arguments, as they are when it is called.
-    """
-    from kerasgen.models import precision
-
-    network: Any = model.causal_lm
-
-    def inputs(ids: Any) -> dict[str, Any]:
-        return {"token_ids": ids, "padding_mask": np.ones(ids.shape, np.int32)}
-
-    def by_operation(ids: Any) -> Any:
-        return network(inputs(ids), training=False)
-
-    call = by_operation
-    if backend.running() == "jax" and hasattr(network, "stateless_call"):
-        import jax
-
-        def of_weights(trainable: Any, other: Any, ids: Any) -> Any:
-            return network.stateless_call(trainable, other, inputs(ids), training=False)[0]
-
-        program = jax.jit(of_weights)
-
-        def at_once(ids: Any) -> Any:
-            weights = (network.trainable_variables, network.non_trainable_variables)
-            return program(*([variable.value for variable in part] for part in weights), ids)
-
-        call = at_once
-
-    def read(token_ids: Sequence[int]) -> npt.NDArray[Any]:
-        with precision.whole_float32():
-            outputs = call(np.asarray([token_ids], np.int32))
-        return np.asarray(outputs)[0, :, : model.tokenizer.vocabulary_size]
-
-    return read
+    return (reader(model, len(token_ids)) if model.causal_lm is None else Forward(model))(token_ids)
 
 
 def nats_per_token(rows: npt.NDArray[Any], token_ids: Sequence[int]) -> float:

@@ -25,15 +25,17 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 _SHOWN = 1500  # characters of a failed process's standard error
 _MOST_READ = 4 * _SHOWN  # bytes of it
+_GLANCE = 0.01  # seconds between two looks for a part of an answer
 
 _of_another: list[contextlib.ExitStack] = []
 
 
 class Worker:
-    """A fresh process that imports while this one goes on, and does one job; a context manager that ends it.
+    """A fresh process that imports while this one goes on, and does a job; a context manager that ends it.
 
     It runs `python -m MODULE JOB.json ANSWER.json prepared IMPORTS…`, and the module reads its job by
-    `kerasgen.runtime.job.read`, which waits for it. It ends with its answer, when the block is left before, and when
+    `kerasgen.runtime.job.read`, which waits for it. While it works it may give parts of its answer and wait for further
+    jobs. It ends with its answer, when the block is left before, and when
     this process ends, however that comes. float32 is not rounded to TF32 in it.
 
     Args:
@@ -49,6 +51,7 @@ class Worker:
         self, module: str, *, imports: Sequence[str] = (), environment: Mapping[str, str] | None = None
     ) -> None:
         self.module, self._timeout, self._until = module, 0.0, 0.0
+        self._jobs = self._parts = 0
         root = str(Path(kerasgen.__file__).parents[1])
         search = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         with contextlib.ExitStack() as stack:
@@ -80,21 +83,40 @@ class Worker:
         return self._child.pid
 
     def give(self, job: Mapping[str, Any], *, timeout: float = 3600.0) -> Worker:
-        """Give the process its job, and return this worker at once.
+        """Give the process its job, or a further one, and return this worker at once.
 
         Args:
             job: as JSON could hold it.
             timeout: seconds from now after which the process is ended.
         """
         self._timeout, self._until = timeout, time.monotonic() + timeout
-        written = self._job.with_suffix(".part")
+        place = jobs.numbered(self._job, self._jobs)
+        written = place.with_name(place.name + ".part")
         written.write_text(json.dumps(job), encoding="utf-8")
-        written.replace(self._job)
+        written.replace(place)
+        self._jobs += 1
         assert self._child.stdin is not None
         with contextlib.suppress(OSError):  # it has ended already, and its answer says how
             self._child.stdin.write(b"\n")
             self._child.stdin.flush()
         return self
+
+    def part(self) -> dict[str, Any]:
+        """Wait for the next part of the answer, and return it; the process goes on.
+
+        Raises:
+            ExportError: as `answer` does.
+        """
+        path = jobs.numbered(self._answer, self._parts + 1)
+        while not path.exists():
+            if self._child.poll() is not None and not path.exists():
+                raise self._failure(self._child.wait())
+            if time.monotonic() > self._until:
+                raise self._failure(None)
+            time.sleep(_GLANCE)
+        self._parts += 1
+        part: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return part
 
     def answer(self) -> dict[str, Any]:
         """Wait for the answer to the job, and return it.
@@ -105,20 +127,29 @@ class Worker:
         try:
             status = self._child.wait(max(self._until - time.monotonic(), 0.0))
         except subprocess.TimeoutExpired as cause:
-            self.close()
-            raise ExportError(
-                f"A fresh process of {self.module} did not finish in {self._timeout:g} seconds. Nothing was kept. "
-                "Export when the machine has less to do, or a smaller model."
-            ) from cause
+            raise self._failure(None) from cause
         if status:
-            said = self._last_words()
-            self.close()
-            raise ExportError(
-                f"A fresh process of {self.module} failed with exit status {status}, and nothing was kept: {said}"
-            )
+            raise self._failure(status)
         answer: dict[str, Any] = json.loads(self._answer.read_text(encoding="utf-8"))
         self.close()
         return answer
+
+    def _failure(self, status: int | None) -> ExportError:
+        """End the process; return the error of one that ended with this status, or took too long if it has none."""
+        said = "" if status is None else self._last_words()
+        self.close()
+        if status is None:
+            return ExportError(
+                f"A fresh process of {self.module} did not finish in {self._timeout:g} seconds. Nothing was kept. "
+                "Export when the machine has less to do, or a smaller model."
+            )
+        if not status:
+            return ExportError(
+                f"A fresh process of {self.module} gave less of an answer than asked for. Nothing was kept."
+            )
+        return ExportError(
+            f"A fresh process of {self.module} failed with exit status {status}, and nothing was kept: {said}"
+        )
 
     def close(self) -> None:
         """End the process, if it has not ended; what it wrote is removed."""

@@ -24,7 +24,7 @@ from toys import encode, smallest_gpt2, texts
 import kerasgen as kg
 from kerasgen import backend
 from kerasgen.errors import ExportArgumentError
-from kerasgen.exporters.gguf import file_format, reference
+from kerasgen.exporters.gguf import file_format, findings, questions, reference
 from kerasgen.exporters.gguf.server import LlamaCpp
 from kerasgen.exporters.parity import worker
 from kerasgen.models.base import LanguageModel
@@ -362,20 +362,53 @@ def _answers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     ids=["heads", "start", "tokens", "cut"],
 )
 def test_llama_cpp_sees_what_numpy_did_not(model, change, message, tmp_path, tmp_path_factory, monkeypatch):
-    """llama.cpp is given a changed copy of the file: whatever it does otherwise than the model is found."""
+    """Whatever llama.cpp does otherwise than the model is found."""
+    changed_for_llama_cpp(monkeypatch, tmp_path_factory, change)
+    with pytest.raises(kg.errors.ExportError, match=message):
+        kg.GgufExporter().export(model, tmp_path / "tiny.gguf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def changed_for_llama_cpp(
+    monkeypatch: pytest.MonkeyPatch, folders: pytest.TempPathFactory, change: Callable[[Path], Any]
+) -> None:
+    """Give llama.cpp a changed copy of the file."""
     give = worker.Worker.give
 
     def give_changed(process: worker.Worker, job: Any, **more: Any) -> worker.Worker:
-        if process.module == LLAMA_CPP:
+        if process.module == LLAMA_CPP and "path" in job:
             # Two processes run at a time: a copy that was written again would shrink in the hands of the first.
-            copy = tmp_path_factory.mktemp("changed") / "changed.gguf"
+            copy = folders.mktemp("changed") / "changed.gguf"
             change(Path(shutil.copy(job["path"], copy)))
             job = job | {"path": str(copy)}
         return give(process, job, **more)
 
     monkeypatch.setattr(worker.Worker, "give", give_changed)
-    with pytest.raises(kg.errors.ExportError, match=message):
+
+
+@needs_llama_cpp
+@pytest.mark.one_backend
+def test_a_fault_in_the_logit_of_an_unlikely_token_is_found(model, tmp_path, tmp_path_factory, monkeypatch):
+    """Where llama.cpp tells the likeliest tokens alone, and what it generates, it is not seen."""
+    from kerasgen.exporters.parity import comparison
+
+    monkeypatch.setattr(questions, "_TOLD", 20)
+    probe = [model.tokenizer.start_token_id, *model.tokenizer.encode(comparison.PROBE)]
+    probe += list(range(model.tokenizer.vocabulary_size))  # no token of a prompt
+    nats = comparison.reader(model, 100)(probe[:100]).max(axis=0)
+    nats[probe[:100]] = np.inf
+    unlikely = int(nats.argmin())
+
+    def change(path: Path) -> None:
+        reader = gguf.GGUFReader(path, "r+")
+        (table,) = (tensor.data for tensor in reader.tensors if tensor.name == "token_embd.weight")
+        table[unlikely] *= 1.5
+        table.flush()
+
+    changed_for_llama_cpp(monkeypatch, tmp_path_factory, change)
+    with pytest.raises(kg.errors.ExportError, match=r"does otherwise than the model \(most_nats_apart\)") as caught:
         kg.GgufExporter().export(model, tmp_path / "tiny.gguf")
+    assert caught.value.figures["kl_nats_per_token"] < 1e-3
     assert list(tmp_path.iterdir()) == []
 
 
@@ -385,6 +418,29 @@ def test_an_end_is_where_the_end_token_comes_nearer_than_before():
     assert reference._ending(rows, 1) == (2, 5.5)
     assert reference._ending(rows[:1], 1) == (0, 10.0)
     assert reference._ending(rows[::-1], 1) == (0, 3.5)
+
+
+@pytest.mark.one_backend
+def test_the_likeliest_tokens_tell_no_more_divergence_than_all_do():
+    rng = np.random.default_rng(0)
+    says, told = (rows - np.log(np.exp(rows).sum(-1, keepdims=True)) for rows in rng.normal(0, 3, (2, 4, 50)))
+
+    def beside(count):
+        places = [np.argsort(-row)[:count] for row in told]
+        return findings._beside(
+            says, [(ids.tolist(), row[ids].tolist()) for ids, row in zip(places, told, strict=True)]
+        )
+
+    whole, apart = beside(50)
+    assert whole == pytest.approx((np.exp(says) * (says - told)).sum(-1).mean())
+    assert apart == pytest.approx(np.abs(says - told).max())
+    few, fewer = beside(20)[0], beside(5)[0]
+    assert 0 < fewer < few < whole
+    assert findings._beside(told, [(list(range(20)), row[:20].tolist()) for row in told])[0] == pytest.approx(0)
+    # No number, and one id twice, are no answer.
+    assert np.isnan(findings._beside(says[:1], [([0, 1], [np.nan, -1.0])])[0])
+    assert np.isnan(findings._beside(says[:1], [([0, 0], [-1.0, -1.0])])[0])
+    assert np.isnan(findings._beside(says[:1], [(list(range(50)), [np.nan] * 50)])[1])
 
 
 @pytest.mark.one_backend

@@ -24,6 +24,21 @@ job = jobs.read()
 print("not an answer")
 jobs.answer({"sum": sum(job["numbers"])})
 """,
+    "going_on": """
+from kerasgen.runtime import job as jobs
+
+numbers = jobs.read()["numbers"]
+for place in range(len(numbers)):
+    jobs.give_part({"sum": sum(numbers[: place + 1])})
+jobs.answer({"product": jobs.read_further()["factor"] * jobs.read_further()["factor"]})
+""",
+    "in_part": """
+from kerasgen.runtime import job as jobs
+
+jobs.read()
+jobs.give_part({"sum": 1})
+raise SystemExit("broken after a part")
+""",
     "telling": "import pathlib\npathlib.Path(__file__).with_name('told').touch()\n",
     "broken": "raise SystemExit('broken from the first line')",
     "endless": "import time\nfrom kerasgen.runtime import job as jobs\njobs.read()\ntime.sleep(600)",
@@ -88,6 +103,30 @@ def test_a_job_may_come_long_after_the_process(modules: Path, capfd: pytest.Capt
         assert process.give({"numbers": [1, 2, 3]}).answer()["sum"] == 6
     assert worker.run("adding", {"numbers": [4, 5]})["sum"] == 9
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_parts_of_an_answer_come_before_it_and_further_jobs_after_the_first(at_once: bool) -> None:
+    with worker.Worker("going_on") as process:
+        process.give({"numbers": [1, 2, 3]})
+        if at_once:
+            process.give({"factor": 6}).give({"factor": 7})
+        assert [process.part()["sum"] for _ in range(3)] == [1, 3, 6]
+        if not at_once:
+            process.give({"factor": 6}).give({"factor": 7})
+        assert process.answer()["product"] == 42
+
+
+def test_a_part_that_does_not_come_is_told() -> None:
+    with worker.Worker("in_part") as process:
+        process.give({})
+        assert process.part() == {"sum": 1}
+        with pytest.raises(ExportError, match="exit status 1, and nothing was kept: broken after a part"):
+            process.part()
+    with worker.Worker("adding") as process, pytest.raises(ExportError, match="gave less of an answer"):
+        process.give({"numbers": [1]}).part()
+    with worker.Worker("endless") as process, pytest.raises(ExportError, match=r"did not finish in 0\.2 seconds"):
+        process.give({}, timeout=0.2).part()
 
 
 def test_what_was_asked_is_answered() -> None:
