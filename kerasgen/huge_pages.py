@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -51,8 +51,17 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return whole[start : start + size].view(kind).reshape(shape)
 
 
-def copy(array: Any) -> npt.NDArray[Any]:
-    """Return a copy of an array or a view, row by row, where huge pages fit if it is large enough."""
+Empty: TypeAlias = Callable[[tuple[int, ...], npt.DTypeLike], npt.NDArray[Any]]
+"""Returns an array of a shape and a type to write into, as `empty` does; what is in it before doesn't matter."""
+
+
+def copy(array: Any, empty: Empty = empty) -> npt.NDArray[Any]:
+    """Return a copy of an array or a view, row by row, where huge pages fit if it is large enough.
+
+    Args:
+        array: the array.
+        empty: gives out the copy's memory.
+    """
     source = np.asarray(array)
     copied = empty(source.shape, source.dtype)
     copy_to(copied, source)
@@ -87,7 +96,7 @@ def can_move() -> bool:
     return is_allowed and madvise is not None and madvise(0, 0, _COLLAPSE) == 0
 
 
-def move(address: int, size: int) -> bool:
+def move(address: int, size: int, *, edges: bool = False) -> bool:
     """Move memory that is in use into huge pages, as far as it fills them; its address and content stay.
 
     Nothing else of the process waits but who writes or first reads a page that is being moved, and at most one page
@@ -96,14 +105,18 @@ def move(address: int, size: int) -> bool:
     Args:
         address: of the first byte.
         size: bytes.
+        edges: whether the pages that it shares with what lies before and after are moved too, where that is possible.
 
     Returns:
-        Whether all of it lies in huge pages now.
+        Whether all that it fills lies in huge pages now.
     """
     first, last = -(-address // PAGE) * PAGE, (address + size) // PAGE * PAGE
     madvise = _madvise()
     if madvise is None or not can_move():
         return False
+    if edges:
+        for page in {address // PAGE * PAGE, (address + size - 1) // PAGE * PAGE}:
+            madvise(page, PAGE, _COLLAPSE)
     return all(madvise(page, PAGE, _COLLAPSE) == 0 for page in range(first, last, PAGE))
 
 

@@ -22,6 +22,7 @@ def prepare(
     weights: Weights,
     after_layer: Callable[[int, Weights], None] | None = None,
     after_tables: Callable[[Weights], None] | None = None,
+    empty: huge_pages.Empty = huge_pages.empty,
 ) -> Weights:
     """Return weights in columns layout: kernels `(out, in)` and vectors `(n, 1)`, what one product computes fused.
 
@@ -33,32 +34,39 @@ def prepare(
             copied. Layers may be made as they are iterated over: each is let go before the next is taken.
         after_layer: called with a layer's number and its prepared weights before the next layer is taken.
         after_tables: called with all that stands around the layers once it is prepared, before the first is taken.
+        empty: gives out the memory of kernels on a CPU.
     """
     tables = {name: value for name, value in weights["embedding"].items() if name != "norm"}
     embedding = {name: jnp.asarray(table) for name, table in tables.items()}
     if "norm" in weights["embedding"]:
-        embedding["norm"] = _turned(weights["embedding"]["norm"])
+        embedding["norm"] = _turned(weights["embedding"]["norm"], empty)
     prepared: Weights = {
         "embedding": embedding,
         "layers": [],
-        "head": _turned(weights.get("head", {})),
+        "head": _turned(weights.get("head", {}), empty),
     }
     if "final_norm" in weights:
-        prepared["final_norm"] = _turned(weights["final_norm"])
+        prepared["final_norm"] = _turned(weights["final_norm"], empty)
     layers = weights["layers"]
     del embedding, tables
     if after_tables is not None:
         after_tables(prepared)
     for index, layer in enumerate(layers):
-        prepared["layers"].append(prepare_layer(layer))
+        prepared["layers"].append(prepare_layer(layer, empty))
         if after_layer is not None:
             after_layer(index, prepared["layers"][-1])
     return prepared
 
 
-def prepare_layer(layer: Mapping[str, Any]) -> dict[str, Any]:
+def prepare_layer(layer: Mapping[str, Any], empty: huge_pages.Empty = huge_pages.empty) -> dict[str, Any]:
     """Return one layer's weights in columns layout."""
-    return {name: _turned(value) for name, value in fused_layer(layer).items()}
+    # The largest first: a smaller one would begin the only hole that a larger one fits.
+    parts = sorted(fused_layer(layer).items(), key=lambda part: -_size(part[1]))
+    return {name: _turned(value, empty) for name, value in parts}
+
+
+def _size(weights: Any) -> int:
+    return sum(map(_size, weights.values())) if isinstance(weights, Mapping) else int(weights.size)
 
 
 def restored(prepared: Mapping[str, Any], config: DecoderConfig, index: int, name: str) -> Any:
@@ -91,22 +99,24 @@ def restored_table(prepared: Weights, name: str) -> Any:
     return array.T if leaf == "kernel" else array
 
 
-def _turned(weights: Any) -> Any:
+def _turned(weights: Any, empty: huge_pages.Empty) -> Any:
     """Transpose kernels and make vectors columns; those of experts, with the expert's axis in front, likewise."""
     if isinstance(weights, Mapping):
-        return {name: _transposed(array) if name == "kernel" else _column(array) for name, array in weights.items()}
+        return {
+            name: _transposed(array, empty) if name == "kernel" else _column(array) for name, array in weights.items()
+        }
     return _column(weights)
 
 
-def _transposed(kernel: Any) -> Any:
-    return placed(np.swapaxes(np.asarray(kernel), -1, -2))  # never a view of what a variable holds
+def _transposed(kernel: Any, empty: huge_pages.Empty) -> Any:
+    return placed(np.swapaxes(np.asarray(kernel), -1, -2), empty)  # never a view of what a variable holds
 
 
-def placed(array: Any) -> Any:
+def placed(array: Any, empty: huge_pages.Empty = huge_pages.empty) -> Any:
     """Return a copy of a NumPy array as an array of JAX's; on a CPU where huge pages fit, which are read faster."""
     if jax.default_backend() != "cpu":
         return jnp.asarray(np.array(array, order="C"))
-    return jax.device_put(huge_pages.copy(array))  # which takes the memory itself
+    return jax.device_put(huge_pages.copy(array, empty))  # which takes the memory itself
 
 
 def move_into_huge_pages(arrays: Iterable[Any]) -> threading.Thread | None:
@@ -126,7 +136,11 @@ def move_into_huge_pages(arrays: Iterable[Any]) -> threading.Thread | None:
         for reference in waiting:
             array = reference()
             try:
-                if array is not None and not huge_pages.move(array.unsafe_buffer_pointer(), array.nbytes):
+                if array is None:
+                    continue
+                address = array.unsafe_buffer_pointer()
+                # What doesn't begin with a page lies in memory that TensorFlow gave out, beside other weights.
+                if not huge_pages.move(address, array.nbytes, edges=address % huge_pages.PAGE != 0):
                     return
             except (RuntimeError, ValueError):  # deleted, or on several devices
                 continue

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kerasgen import backend, fork_safety, freed_memory
+from kerasgen import backend, fork_safety, freed_memory, huge_pages
 from kerasgen.decoder import jax_layout
 from kerasgen.decoder import weights as decoder_weights
 from kerasgen.decoder.config import DecoderConfig
@@ -117,7 +117,7 @@ def engine_of(model: LanguageModel) -> JaxEngine:
 def state_of(model: LanguageModel) -> tuple[Any, ...]:
     """Return a state that changes whenever a weight does.
 
-    On JAX it is what stands for each variable, on TensorFlow a view of its numbers; where there is none, a checksum.
+    It is what stands for the numbers of each variable, on JAX and TensorFlow; where there is nothing, a checksum.
     """
     import keras
 
@@ -129,7 +129,9 @@ def state_of(model: LanguageModel) -> tuple[Any, ...]:
         return tuple(deferred_weights.identity(variable) for variable in variables)
     states: list[Any] = [None] * len(variables)
     if kind == "tensorflow":
-        states = [tensorflow_views.view(variable) for variable in variables]
+        from kerasgen.models import tensorflow_lending
+
+        states = [tensorflow_lending.identity(variable) for variable in variables]
     return tuple(
         _checksum(variable) if known is None else known for variable, known in zip(variables, states, strict=True)
     )
@@ -147,9 +149,7 @@ def is_same(state: tuple[Any, ...] | None, other: tuple[Any, ...]) -> bool:
     """Return whether two answers of `state_of` are of the same weights."""
     if state is None or len(state) != len(other):
         return False
-    return all(
-        a is b or (isinstance(a, (tuple, tensorflow_views.View)) and a == b) for a, b in zip(state, other, strict=True)
-    )
+    return all(a is b or (isinstance(a, tuple) and a == b) for a, b in zip(state, other, strict=True))
 
 
 def prepare(model: LanguageModel) -> Weights:
@@ -162,7 +162,8 @@ def _taken(model: LanguageModel) -> Weights:
 
     The variables of kernels and tables let go of theirs, part by part: both would be the model twice in memory. A table
     lies for both alike, so the engine takes the variable's array itself. Who asks a variable for its value gets it back
-    (`deferred_weights.Lent`), as a copy, for a training step may overwrite what a variable holds.
+    (`deferred_weights.Lent`, `tensorflow_lending`), as a copy, for a training step may overwrite what a variable holds.
+    A variable of TensorFlow that a traced graph reads lets go of nothing, and its kernel is there twice.
     """
     import keras
 
@@ -171,6 +172,12 @@ def _taken(model: LanguageModel) -> Weights:
     config = config_of(model)
     held: list[tuple[Place, Any, Any]] = []
     is_jax, is_tensorflow = (keras.config.backend() == name for name in ("jax", "tensorflow"))
+    lend_one: Callable[..., Any] = deferred_weights.lend
+    empty: huge_pages.Empty = huge_pages.empty
+    if is_tensorflow:
+        from kerasgen.models import tensorflow_lending
+
+        lend_one, empty = tensorflow_lending.lend, tensorflow_lending.empty
 
     def take(places: Iterable[Place]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -183,18 +190,23 @@ def _taken(model: LanguageModel) -> Weights:
                 if place.names[0] in TABLES and len(value.sharding.device_set) == 1:
                     found[place.names[0]] = value
                     continue
-            if is_tensorflow and is_variable and variable.dtype == "float32" and place.names[0] in TABLES:
+            numbers = None
+            if is_tensorflow and is_variable and variable.dtype in ("float32", HALF):
                 seen = tensorflow_views.view(variable)
-                if seen is not None and seen.array is not None:
-                    found[place.names[0]] = jax.device_put(seen.array)  # that is TensorFlow's buffer itself
+                if seen is not None and place.names[0] not in TABLES:
+                    held.append((place, variable, seen))
+                if seen is not None and variable.dtype == "float32":
+                    numbers = seen.array
+                if numbers is not None and place.names[0] in TABLES:
+                    found[place.names[0]] = jax.device_put(numbers)  # that is TensorFlow's buffer itself
                     continue
-            found |= place.read(as_held=True, copy=len(place.shapes[0]) == 1)
+            found |= place.read(as_held=True, copy=len(place.shapes[0]) == 1, numbers=numbers)
         return found
 
     def lend(restored: Callable[[str], Any]) -> None:
         while held:
             place, variable, value = held.pop()
-            deferred_weights.lend(variable, value, _joined(place, restored))
+            lend_one(variable, value, _joined(place, restored))
 
     def layers() -> Iterator[Any]:
         of_layers = (place for place in described.places_of(model) if place.names[0].startswith("layers."))
@@ -213,7 +225,7 @@ def _taken(model: LanguageModel) -> Weights:
         take(place for place in described.places_of(model) if not place.names[0].startswith("layers."))
     )
     around["layers"] = layers()
-    weights = jax_layout.prepare(around, after_layer, after_tables)
+    weights = jax_layout.prepare(around, after_layer, after_tables, empty)
     freed_memory.give_back()
     return weights
 

@@ -27,9 +27,12 @@ class View:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, View) or self.array is None or other.array is None:
             return False
-        return self.array.shape == other.array.shape and _address(self.array) == _address(other.array)
+        return self.array.shape == other.array.shape and address(self.array) == address(other.array)
 
     __hash__ = object.__hash__
+
+    def __deepcopy__(self, memo: Any) -> View:
+        return self  # a copy of a variable lies elsewhere, so it differs from this
 
 
 _VIEWS: weakref.WeakSet[View] = weakref.WeakSet()
@@ -44,8 +47,8 @@ def view(variable: Any) -> View | None:
     held = variable.value
     if not hasattr(held, "read_value"):
         return None
-    first, second = _array(held), _array(held)
-    if first is None or second is None or _address(first) != _address(second):
+    first, second = numbers_of(held), numbers_of(held)
+    if first is None or second is None or address(first) != address(second):
         return None
     return View(first)
 
@@ -59,7 +62,8 @@ def let_go() -> None:
         _VIEWS.pop().array = None
 
 
-def _array(held: Any) -> npt.NDArray[Any] | None:
+def numbers_of(held: Any) -> npt.NDArray[Any] | None:
+    """Return the numbers of a `tf.Variable` as it holds them, read-only, or None where they can't be seen so."""
     import tensorflow as tf
 
     tensor = held.read_value()
@@ -71,6 +75,7 @@ def _array(held: Any) -> npt.NDArray[Any] | None:
         return None
 
 
-def _address(array: npt.NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
+def address(array: npt.NDArray[Any]) -> int:
+    """Return where an array's first byte lies."""
+    place: int = array.__array_interface__["data"][0]
+    return place

@@ -17,6 +17,7 @@ from toys import encode, smallest_llama, texts
 
 import kerasgen as kg
 from kerasgen.generation import engine_registry, generate_ids
+from kerasgen.models import tensorflow_lending
 from kerasgen.models.base import LanguageModel
 from kerasgen.samplers.sampling import Greedy
 from kerasgen.tuners import adapters
@@ -29,9 +30,15 @@ def generated(model: LanguageModel) -> list[int]:
 
 
 def lent(model: LanguageModel) -> list[bool]:
-    if keras.config.backend() != "jax":
-        return []
-    return [variable._value is None for variable in model.network.variables if len(variable.shape) > 1]
+    matrices = [variable for variable in model.network.variables if len(variable.shape) > 1]
+    if keras.config.backend() == "tensorflow":
+        # Tables lie for JAX as they do for TensorFlow, so both use one array.
+        return [tensorflow_lending.is_lent(variable) for variable in matrices if not is_table(variable)]
+    return [variable._value is None for variable in matrices] if keras.config.backend() == "jax" else []
+
+
+def is_table(variable: Any) -> bool:
+    return variable.name in ("embeddings", "position_embeddings")
 
 
 @pytest.mark.parametrize("make", [tiny_gpt2, smallest_llama, Contained().load])
@@ -40,6 +47,7 @@ def test_variables_lend_their_numbers_and_get_them_back(make) -> None:
     before = [np.array(variable) for variable in model.network.variables]
     ids = generated(model)
     assert all(lent(model))
+    assert lent(model) or keras.config.backend() == "torch"
     engine = engine_registry.resolve(model)
     state = engine.weights
     for variable, numbers in zip(model.network.variables, before, strict=True):
@@ -125,13 +133,16 @@ print(json.dumps([held, peak - before, devices.peak_memory_bytes() - before]))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("keras.config.backend() != 'jax'", reason="other backends' variables lend nothing")
+@pytest.mark.skipif("keras.config.backend() == 'torch'", reason="torch's variables lend nothing")
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of a process can't begin anew")
 def test_an_engine_is_made_in_the_memory_of_the_variables() -> None:
-    """Of 160 MB: the table of positions, half of them, is not copied, and what was freed is given back."""
+    """Of 160 MB: the table of positions, half of them, is not copied, and what was freed is given back.
+
+    TensorFlow keeps what was freed, and gives it to the engine, layer by layer.
+    """
     held, more_at_most, more_at_the_end = installing.child(_GENERATES, Path(__file__).parents[1] / "support")
     assert more_at_most < 0.4 * held
-    assert more_at_the_end < 0.1 * held
+    assert more_at_the_end < (0.1 if keras.config.backend() == "jax" else 0.3) * held
 
 
 def _merged(model: LanguageModel, folder: Path) -> None:

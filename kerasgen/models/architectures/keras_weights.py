@@ -127,15 +127,19 @@ class Place:
     heads_first: bool
     in_turn: bool = False
 
-    def read(self, *, as_held: bool = False, copy: bool = True) -> dict[str, npt.NDArray[Any]]:
+    def read(
+        self, *, as_held: bool = False, copy: bool = True, numbers: npt.NDArray[Any] | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
         """Return the weights by their full names.
 
         Args:
             as_held: those that are held in bfloat16 in that type; everything else is float32.
             copy: whether they are copies; else they may be views of what the variable holds.
+            numbers: of the variable, where they were read already.
         """
         is_held = as_held and isinstance(self.variable, quantized_base.Held)
         held, dtype = (self.variable.numbers(), None) if is_held else (self.variable, np.float32)
+        held = held if numbers is None else numbers
         array = np.array(held, dtype) if copy else np.asarray(held, dtype)
         if len(self.names) > 1:
             count = len(self.names)
