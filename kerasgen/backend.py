@@ -169,6 +169,7 @@ def _use(backend: str | None, why: str | None) -> Backend:
     if running() is not None:
         if chosen == "jax":
             keep_compiled()
+            _join_others()
         return chosen
     _forget_broken_import()
     before = os.environ.get(VARIABLE)
@@ -199,9 +200,31 @@ def _use(backend: str | None, why: str | None) -> Backend:
         )
     if chosen == "jax":
         keep_compiled()
-        if os.environ.get(PROCESSES):  # before anything is computed: a process can't join a run later
-            keras.distribution.initialize()
+        _join_others()
     return chosen
+
+
+def _join_others() -> None:
+    """Connect this process to the others of a run, once, if the environment says that there are some.
+
+    Raises:
+        BackendError: it can't be.
+    """
+    if not os.environ.get(PROCESSES):
+        return
+    import jax
+    import keras
+
+    if jax.distributed.is_initialized():
+        return
+    try:
+        keras.distribution.initialize()
+    except (RuntimeError, ValueError) as cause:
+        raise BackendError(
+            f"{PROCESSES} is {os.environ[PROCESSES]!r}, and this process can't join the others: {cause} Name the first "
+            "one's address in KERAS_DISTRIBUTION_JOB_ADDRESSES and this one's number in KERAS_DISTRIBUTION_PROCESS_ID, "
+            "unless SLURM or a TPU does, and compute nothing with JAX before `fit`."
+        ) from cause
 
 
 def load_ahead() -> None:

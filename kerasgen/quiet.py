@@ -22,8 +22,9 @@ from types import ModuleType
 from typing import IO
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-# The environment of a process that kerasgen starts. What lies in the working directory is none of its modules.
-CHILD = {"PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", LEVEL: "3"}
+# The environment of a process that kerasgen starts. What lies in the working directory is none of its modules, and the
+# process is none of a run over several: JAX ends that one of them whose number a second process gives as its own.
+CHILD = {"PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", LEVEL: "3", "KERAS_DISTRIBUTION_NUM_PROCESSES": ""}
 _STANDARD_ERROR = 2
 _NOISE = re.compile(
     rb"""(?x)

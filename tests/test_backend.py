@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from installing import child
-from places import WITHOUT_TENSORFLOW
+from places import ROOT, WITHOUT_TENSORFLOW
+from ports import free_port
 from tiny import tiny_gpt2
 
 import kerasgen as kg
@@ -387,6 +388,42 @@ print(json.dumps([len(hits), jax.config.jax_compilation_cache_dir]))
     (first, folder), (second, _) = child(code, **kept), child(code, **kept)
     assert Path(folder).is_dir()
     assert first == 0 < second
+
+
+@pytest.mark.slow
+def test_a_process_of_several_joins_them_though_keras_was_there_first_and_its_children_do_not() -> None:
+    """JAX ends the process whose number another one gives as its own, as a worker of an export did."""
+    code = """
+import json, os, subprocess, sys
+import keras
+from kerasgen import backend, quiet
+backend.use("jax")
+backend.use()
+import jax
+ask = "from kerasgen import backend; backend.use('jax'); import jax; print(jax.distributed.is_initialized())"
+child = subprocess.run([sys.executable, "-c", ask], env=os.environ | quiet.CHILD, capture_output=True, text=True)
+print(json.dumps([jax.distributed.is_initialized(), child.stdout.strip()]))
+"""
+    of_run = {backend.PROCESSES: "1", "KERAS_DISTRIBUTION_PROCESS_ID": "0", "KERAS_BACKEND": "jax"}
+    of_run |= {"KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{free_port()}", "PYTHONPATH": str(ROOT)}
+    assert child(code, **of_run) == [True, "False"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "number", "said"),
+    [
+        ("import jax; jax.numpy.ones(3)", "2", "must be called before any JAX"),
+        ("", "2", "coordinator_address should be defined"),
+        ("", "two", "invalid literal for int"),
+    ],
+)
+def test_a_process_that_can_not_join_the_others_says_what_it_needs(before: str, number: str, said: str) -> None:
+    code = f"{SAY}\n{before}\nprint(json.dumps(say(lambda: backend.use('jax'))))"
+    name, message = child(code, **{backend.PROCESSES: number, "KERAS_BACKEND": None})
+    assert name == "BackendError"
+    assert said in message
+    assert "KERAS_DISTRIBUTION_JOB_ADDRESSES" in message
 
 
 # Refuses Keras and says which backend it would have started on, so that one process can try every call first.

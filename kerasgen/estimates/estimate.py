@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kerasgen import corpora, models, samplers, tuners
+from kerasgen.backend import PROCESSES
 from kerasgen.decoder import config_json
 from kerasgen.decoder.config import DecoderConfig
 from kerasgen.decoder.weights import TABLES, shapes
@@ -171,6 +172,7 @@ def _trial(job: Mapping[str, Any], layers: int, timeout_seconds: float) -> dict[
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "kerasgen.trial", str(file)],
+                env=os.environ | {PROCESSES: ""},  # it is no process of the run that is estimated
                 capture_output=True,
                 text=True,
                 encoding="utf-8",
