@@ -51,7 +51,9 @@ def staged(path: Path, *, overwrite: bool, exporter: str, beside: Sequence[str] 
             staging.place(stage, target, removed=[path.name + suffix for suffix in beside or ()])
     except Exception as cause:
         if isinstance(cause, OSError) or type(cause).__module__.startswith(_TENSORFLOW_ERRORS):
-            raise ExportError(f"The artefact can't be written to {path}: {cause}. Nothing of it was kept.") from cause
+            # NumPy's `tofile` names two numbers and no cause.
+            reason = f"{cause}, as on a full disk" if getattr(cause, "errno", 0) is None else cause
+            raise ExportError(f"The artefact can't be written to {path}: {reason}. Nothing of it was kept.") from cause
         raise
 
 
