@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 STATUS = Path("/proc/self/status")
 CPU_FLAGS = Path("/proc/cpuinfo")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+MEMORY = Path("/proc/meminfo")
+OWN_GROUPS = Path("/proc/self/cgroup")
+GROUPS = Path("/sys/fs/cgroup")
 
 WHOLE_FLOAT32 = {"NVIDIA_TF32_OVERRIDE": "0"}
 """The environment of a process in which NVIDIA's libraries don't round the factors of float32's products to 10 bits."""
@@ -77,3 +81,43 @@ def peak_memory_bytes() -> int | None:
 
     peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts kilobytes
+
+
+def free_memory_bytes() -> int | None:
+    """Return what this process may take before others have to give memory up, or None where the system doesn't say.
+
+    That is what the system has available and, in a control group such as a container's, at most what its limit leaves.
+    Files that the system keeps in memory count as free.
+    """
+    try:
+        lines = MEMORY.read_text(encoding="utf-8").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    return min([free, *_left_in_groups()])
+
+
+def _left_in_groups() -> Iterator[int]:
+    """Yield what the limit of each control group leaves that this process is in, in version 2's names and 1's."""
+    try:
+        lines = OWN_GROUPS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, kinds, place = line.split(":", 2)
+        if not kinds:
+            root, names = GROUPS, ("memory.max", "memory.current")
+        elif "memory" in kinds.split(","):
+            root, names = GROUPS / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        # In a container the place may be told from outside of it, where it can't be seen.
+        own = root / place.lstrip("/")
+        for folder in {own, *(parent for parent in own.parents if parent.is_relative_to(root))}:
+            try:
+                limit, used = (int((folder / name).read_text()) for name in names)
+                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            except (OSError, ValueError):  # no limit: "max"
+                continue
+            kept = int(stat.get("active_file", 0)) + int(stat.get("inactive_file", 0))
+            yield max(limit - max(used - kept, 0), 0)

@@ -201,3 +201,33 @@ def test_jax_keeps_what_it_compiled_unless_told_where(monkeypatch: pytest.Monkey
     settings.jax_compilation_cache_dir = "/elsewhere"
     backend.keep_compiled()
     assert not told
+
+
+def test_free_memory_is_the_systems_or_what_the_limit_of_a_group_leaves(tmp_path, monkeypatch):
+    memory, own, groups = tmp_path / "meminfo", tmp_path / "cgroup", tmp_path / "groups"
+    for name, place in (("MEMORY", memory), ("OWN_GROUPS", own), ("GROUPS", groups)):
+        monkeypatch.setattr(devices, name, place)
+    assert devices.free_memory_bytes() is None
+    memory.write_text("MemTotal: 4000 kB\nMemFree: 10 kB\nMemAvailable: 3000 kB\n")
+    assert devices.free_memory_bytes() == 3000 * 1024
+
+    inner = groups / "outer" / "inner"
+    inner.mkdir(parents=True)
+    own.write_text("0::/outer/inner\n")
+    (inner / "memory.max").write_text("max\n")
+    (inner / "memory.current").write_text("700000\n")
+    (inner / "memory.stat").write_text("anon 300000\nactive_file 100\ninactive_file 200\n")
+    assert devices.free_memory_bytes() == 3000 * 1024
+    for name, content in (("max", "1000000"), ("current", "800000"), ("stat", "active_file 100\ninactive_file 200")):
+        (inner.parent / f"memory.{name}").write_text(content + "\n")
+    assert devices.free_memory_bytes() == 1_000_000 - 800_000 + 300
+
+    own.write_text("5:cpu:/a\n4:memory:/told/from/outside\n0::/\n")
+    (groups / "memory").mkdir()
+    for name, content in (
+        ("limit_in_bytes", "500000"),
+        ("usage_in_bytes", "600000"),
+        ("stat", "active_file 0\ninactive_file 150000"),
+    ):
+        (groups / "memory" / f"memory.{name}").write_text(content + "\n")
+    assert devices.free_memory_bytes() == 500_000 - 450_000
