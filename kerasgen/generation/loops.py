@@ -74,7 +74,7 @@ class Texts:
         self.proposed = self.accepted = 0
         self._limits = batch.limits
         self._begun = batch.lengths
-        self._end_token_ids = tokenizer.end_token_ids
+        self._end_token_ids = np.array(list(tokenizer.end_token_ids), dtype=np.int64)
         self._stopped = np.zeros(len(batch.places), dtype=np.bool_)
         self._utf8 = utf8
         self._states = np.array([0 if utf8 is None else utf8.state_after(prompt) for prompt in batch.prompts])
@@ -108,7 +108,8 @@ class Texts:
         self.lengths[rows] += 1
         if self._utf8 is not None:
             self._states[rows] = self._utf8.advance(self._states[rows], token_ids)
-        return np.asarray(~np.isin(token_ids, self._end_token_ids) & (self.lengths[rows] < self._limits[rows]))
+        is_end = (token_ids[:, None] == self._end_token_ids).any(axis=1)  # in a fifth of `np.isin`'s time
+        return np.asarray(~is_end & (self.lengths[rows] < self._limits[rows]))
 
     def leave(self, session: Session, goes_on: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Take finished texts, and those told to stop, out of the session, and return which live ones went on."""
@@ -174,13 +175,14 @@ def sample(
 
 
 def _sample_among(
-    batch: Batch, spec: TokenSampler, texts: Texts, session: Session, count: int, logprobs: bool
+    batch: Batch, spec: TokenSampler, texts: Texts, session: Any, count: int, logprobs: bool
 ) -> Iterator[Chosen]:
     """Sample where one of the `count` likeliest tokens is chosen, and only a temperature changes logits."""
+    is_short = isinstance(session, ShortlistSession) and not logprobs  # a protocol takes long to check
     while len(texts.live):
         rows, utf8 = texts.live, texts.utf8
         allowed = None if utf8 is None else utf8.allowed()
-        if isinstance(session, ShortlistSession) and not logprobs:
+        if is_short:
             some, ids = session.shortlist(count, allowed)
             check_finite(some)
         else:
@@ -190,7 +192,7 @@ def _sample_among(
             some = logits_of(logits, ids, allowed)
         scaled = np.asarray(some, dtype=np.float64) / spec.temperature
         chosen = np.asarray(spec.choose(np, scaled, _uniforms(batch, spec, texts)), dtype=np.int64)
-        token_ids = np.take_along_axis(ids, chosen[:, None], axis=-1)[:, 0].astype(np.int64)
+        token_ids = ids[np.arange(len(rows)), chosen].astype(np.int64)
         goes_on = texts.add(rows, token_ids)
         yield Chosen(rows, token_ids, _logprobs(logits, token_ids) if logprobs else np.full(len(rows), np.nan))
         went_on = texts.leave(session, goes_on)

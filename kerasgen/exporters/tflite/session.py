@@ -130,8 +130,8 @@ class LiteRtSession:
         """Return logits of each row's `count` likeliest next tokens and of some others; see `ShortlistSession`."""
         settings = self._engine.shortlist
         is_read = self._logits is not None or self._hidden is not None
-        may_hold = self._failed < _MOST_FAILED and not is_read and self._are_apart()
-        if may_hold and settings is not None and count <= settings["count"]:
+        is_enough = settings is not None and count <= settings["count"]
+        if is_enough and settings and not is_read and self._failed < _MOST_FAILED and self._are_apart():
             candidates = [tree.read_shortlist(int(token)) for tree, token in zip(self._trees, self._next, strict=True)]
             self._hidden = [shortlist.hidden for shortlist in candidates]
             if allowed is not None:
