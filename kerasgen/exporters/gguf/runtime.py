@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +25,7 @@ from kerasgen.tokens.base import Tokenizer
 
 _READ_AT_ONCE = 128  # tokens of a prompt, where sums shall be those of the proof
 _LONGEST = 4096  # tokens of a text: llama.cpp takes the memory of its keys and values when it begins
+_SHORT = 256  # tokens of a text with which flash attention is the faster one on a CPU
 _SEEDS = 2**32 - 1  # of llama.cpp; the highest value means a random seed
 _STRIDE = 0x9E3779B1  # odd, so that no two places of a text have one seed
 _AHEAD = 8  # fewest tokens to request at once, although the first may begin a character
@@ -41,10 +44,19 @@ class GgufRuntime(Runtime):
         server: the server that runs the file.
         tokenizer: the tokenizer of the file.
         max_sequence_length: tokens of a whole text, at most 4,096.
+        longer: starts a server of texts with more than `_SHORT` tokens, when the first of them comes; None where the
+            first server takes them too.
     """
 
-    def __init__(self, server: LlamaCpp, tokenizer: Tokenizer, max_sequence_length: int) -> None:
+    def __init__(
+        self,
+        server: LlamaCpp,
+        tokenizer: Tokenizer,
+        max_sequence_length: int,
+        longer: Callable[[], LlamaCpp] | None = None,
+    ) -> None:
         self._server = server
+        self._start_longer, self._longer, self._starting = longer, None if longer else server, threading.Lock()
         self.tokenizer = tokenizer
         self.max_sequence_length = max_sequence_length
 
@@ -67,14 +79,25 @@ class GgufRuntime(Runtime):
             # A repeated prompt gets different draws, and the same ones alone and in a batch.
             settings = chosen | {"seed": (seed + before[tuple(text)]) % _SEEDS}
             masks = masks_of(self.tokenizer) if config.valid_utf8 else None
+            server = self._server_of(len(text) + new_tokens)
             if masks is None:
-                ids = self._server.further(text, new_tokens, ends=ends, **settings)
+                ids = server.further(text, new_tokens, ends=ends, **settings)
             else:
-                ids = utf8_further(self._server, masks, text, new_tokens, settings, ends=ends)
+                ids = utf8_further(server, masks, text, new_tokens, settings, ends=ends)
             before[tuple(text)] += 1
             places = [place for place, token_id in enumerate(ids, start=1) if token_id in ends]
             generated.append(ids[: places[0]] if places else ids)
         return generated
+
+    def _server_of(self, tokens: int) -> LlamaCpp:
+        """Return the server of texts with so many tokens."""
+        if tokens <= _SHORT:
+            return self._server
+        with self._starting:
+            if self._longer is None:
+                assert self._start_longer is not None
+                self._longer = self._start_longer()
+            return self._longer
 
 
 def utf8_further(
@@ -173,8 +196,8 @@ def open_artefact(path: Path, description: dict[str, Any], *, threads: int = 1, 
         path: the file.
         description: what lies beside it.
         threads: that llama.cpp may use. They wait without resting: with more of them than free cores, all are slow.
-        strict: compute as the proof of the export does: keys and values in float32, without flash attention. By
-            default llama.cpp computes as it does by itself, in float16 there, which is faster on long texts.
+        strict: compute as the proof of the export does, with keys and values in float32. By default they are float16,
+            as llama.cpp has them by itself, which is faster.
 
     Raises:
         MissingDependencyError: `xllamacpp` is not installed.
@@ -205,8 +228,13 @@ def open_artefact(path: Path, description: dict[str, Any], *, threads: int = 1, 
     fork_safety.begin(fork_safety.LLAMA_CPP)
     try:
         longest = min(longest, _LONGEST)
-        chunk = min(_READ_AT_ONCE, longest) if strict else None
-        server = LlamaCpp(str(path), chunk=chunk, longest=longest, texts=1, threads=threads, strict=strict)
+        file, short = str(path), min(longest, _SHORT)
+        if strict:
+            chunk = min(_READ_AT_ONCE, longest)
+            server = LlamaCpp(file, chunk=chunk, longest=longest, texts=1, threads=threads, strict=True)
+            return GgufRuntime(server, tokenizer, longest)
+        server = LlamaCpp(file, longest=short, texts=1, threads=threads, flash_attention=True)
     except RuntimeError as cause:
         raise ModelFormatError(f"llama.cpp can't load {path}: {cause}") from cause
-    return GgufRuntime(server, tokenizer, longest)
+    longer = functools.partial(LlamaCpp, file, longest=longest, texts=1, threads=threads)
+    return GgufRuntime(server, tokenizer, longest, longer if longest > short else None)

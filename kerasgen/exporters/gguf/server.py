@@ -20,15 +20,25 @@ class LlamaCpp:
         texts: the number of texts that can be continued at once.
         threads: the number of threads that it may use.
         chunk: tokens that are read at once; None for llama.cpp's own choice.
-        strict: keep keys and values in float32 and use no flash attention, so that only the file rounds. It is for
-            proofs; llama.cpp's defaults (float16, flash attention) are faster, the more so the longer the text.
+        strict: keep keys and values in float32, so that only the file rounds. It is for proofs; float16, llama.cpp's
+            default, is faster.
+        flash_attention: on a CPU it is faster with texts of up to some 250 tokens. After 900 a token takes twice as
+            long with it (see the log).
 
     Raises:
         RuntimeError: llama.cpp can't load the file.
     """
 
     def __init__(
-        self, path: str, *, longest: int, texts: int, threads: int, chunk: int | None = None, strict: bool = False
+        self,
+        path: str,
+        *,
+        longest: int,
+        texts: int,
+        threads: int,
+        chunk: int | None = None,
+        strict: bool = False,
+        flash_attention: bool = False,
     ) -> None:
         import xllamacpp
 
@@ -42,6 +52,7 @@ class LlamaCpp:
             settings.n_batch = settings.n_ubatch = max(chunk, texts)
         if strict:
             settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        if not flash_attention:
             settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         settings.cache_ram_mib = 0
         settings.fit_params = settings.warmup = False

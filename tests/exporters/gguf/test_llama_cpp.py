@@ -17,6 +17,7 @@ import kerasgen as kg
 from kerasgen.constraints.valid_utf8 import START, masks_of
 from kerasgen.decoder.numpy import NumpyDecoder, NumpyEngine
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
+from kerasgen.exporters.gguf import runtime as of_runtime
 from kerasgen.exporters.gguf.runtime import utf8_further
 from kerasgen.generation import generate_ids
 from kerasgen.models.architectures import keras_weights
@@ -221,6 +222,26 @@ def test_by_itself_it_gives_a_prompt_the_same_text_alone_and_in_a_batch(exported
         settings = {"sampler": sampler, "seed": 7, "max_new_tokens": 12}
         together = by_itself.generate_ids(prompts, **settings)
         assert together[::-1] == [by_itself.generate_ids([one], **settings)[0] for one in prompts[::-1]]
+
+
+def test_longer_texts_are_written_by_a_server_of_their_own(exported, host, monkeypatch):
+    """It starts with the first of them, once, and a text as long as the shorter ones may be needs none."""
+    monkeypatch.setattr(of_runtime, "_SHORT", 40)
+    runtime = kg.load_artefact(exported[1].path)
+    start, started = runtime._start_longer, []
+    runtime._start_longer = lambda: started.append(start()) or started[-1]
+    prompt = exported[0].tokenizer.encode("the sand and the sun")
+    settings = {"sampler": "greedy", "valid_utf8": False}
+    fits = 40 - 1 - len(prompt)
+    (short,) = runtime.generate_ids([prompt], max_new_tokens=fits, **settings)
+    assert started == []
+    longer = runtime.generate_ids([prompt, prompt], max_new_tokens=fits + 1, **settings)
+    (whole,) = runtime.generate_ids([prompt], max_new_tokens=127 - len(prompt), **settings)
+    assert started == [runtime._longer]
+    for ids in (short, *longer, whole):
+        text = [exported[0].tokenizer.start_token_id, *prompt, *ids]
+        rows = NumpyDecoder(host.config, host.weights).read(text[:-1])[-len(ids) :]
+        assert np.all(rows.max(axis=-1) - rows[np.arange(len(ids)), ids] < 0.01)
 
 
 def test_logits_are_not_shown(runtime):
