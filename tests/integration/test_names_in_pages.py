@@ -46,7 +46,7 @@ OTHERS = {
     *("--no-deps", "--no-save", "--editable", "--force-reinstall", "--no-single-branch"),
     *("--model_args", "--tasks", "--include_path", "--rest_api_port", "--model_name", "--model_base_path"),
     *("--served-model-name", "--parallel", "--cont-batching", "--temp", "--rm", "--build-arg", "--json"),
-    *("--backend", "--write-durations", "--requeue", "--kill-on-bad-exit"),
+    *("--backend", "--write-durations", "--requeue", "--kill-on-bad-exit", "--ntasks", "--time", "--partition"),
 }
 
 # Files of models, and of transformers' and llama.cpp's source.
