@@ -125,6 +125,7 @@ def export_saved_model(model: MaskedLanguageModel, path: Path, *, overwrite: boo
         masked_graph.write_saved_model(module, stage, {"fill": (None, None, None)})
         metadata.tokenizer_path(stage).write_text(metadata.tokenizer_text(model.tokenizer), encoding="utf-8")  # type: ignore[arg-type]
         report = {**_said(model), "dtype": "float32", "graph": graph, "signatures": ["fill"]}
+        report["sha256_of_files"] = staging.sha256_of_files(stage)
         report = _proved(model, stage, report, "saved_model", "float32")
     return Artefact(path=path, exporter="saved_model", report=report)
 

@@ -13,6 +13,7 @@ from kerasgen import fork_safety
 from kerasgen.errors import ExportArgumentError, ExportError
 from kerasgen.exporters.registry import check_ending
 from kerasgen.files import staging
+from kerasgen.files.digests import sha256_of
 from kerasgen.models.base import BASE_MODEL
 from kerasgen.runtime import metadata
 
@@ -137,6 +138,12 @@ def write_report(path: Path, report: Mapping[str, Any], *, exporter: str) -> dic
     place.write_text(json.dumps(written, ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     _markdown_path(path, is_directory=path.is_dir()).write_text(_markdown(path.name, written), encoding="utf-8")
     return written
+
+
+def sha256_of_files(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of an artefact that `files` names."""
+    base = path if path.is_dir() else path.parent
+    return {name: sha256_of(base / name) for name in files(path)}
 
 
 def files(path: Path) -> dict[str, int]:

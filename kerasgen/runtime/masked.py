@@ -17,7 +17,7 @@ from kerasgen import fork_safety, quiet
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.generation.config import GenerationConfig
 from kerasgen.keywords import checked
-from kerasgen.runtime import metadata
+from kerasgen.runtime import metadata, verifying
 from kerasgen.runtime.base import Runtime, check_threads
 from kerasgen.tokens.bpe import ByteLevelBPE
 from kerasgen.tokens.pretrained import PretrainedTokenizer
@@ -187,6 +187,7 @@ def is_filling(description: dict[str, Any]) -> bool:
 
 def open_saved_model(path: Path, description: dict[str, Any]) -> MaskedRuntime:
     """Return the runtime of a SavedModel that fills masks."""
+    verifying.begin_to_check_files(path, description)()
     tokenizer = metadata.read_tokenizer(path, description["tokenizer"])
     return SavedModelFiller(path, tokenizer, int(description["graph"]["max_sequence_length"]))
 

@@ -76,6 +76,12 @@ SIZES = Kind(
         and all(_is_below(name) and type(size) is int and 0 <= size < _MOST_BYTES for name, size in value.items())
     ),
 )
+DIGESTS = Kind(
+    "an object of file names and their SHA-256",
+    lambda value: (
+        isinstance(value, dict) and all(_is_below(name) and HEX.fits(digest) for name, digest in value.items())
+    ),
+)
 
 _COMMON: dict[str, Shape] = {"exporter": TEXT, "files": SIZES, "bytes": whole(0, _MOST_BYTES)}
 _TOKENIZER: dict[str, Shape] = {
@@ -108,6 +114,7 @@ _FILL: dict[str, Shape] = {
         "places?": whole(1),
     },
     "sha256?": HEX,
+    "sha256_of_files?": DIGESTS,
     "tokenizer": _TOKENIZER,
 }
 """What any artefact of a masked language model says."""
@@ -134,6 +141,7 @@ _SHAPES: dict[str, dict[str, Shape]] = {
         "sha256": HEX,
     },
     "saved_model": {
+        "sha256_of_files?": DIGESTS,
         "samplers": several(TEXT, least=1),
         "num_beams": whole(1, 100_000),
         "length_penalty": Kind(
@@ -208,6 +216,9 @@ def _check(
 def _relations(exporter: str, description: Mapping[str, Any]) -> Iterator[str]:
     if description["bytes"] != sum(description["files"].values()):
         yield f"bytes is not the sum of the files' sizes. Received: {description['bytes']}"
+    digests = description.get("sha256_of_files")
+    if isinstance(digests, dict) and set(digests) != set(description["files"]):
+        yield "sha256_of_files names other files than files does"
     if exporter == "tflite":
         graph = description["graph"]
         for key in ("prefill_lengths", "decode_lengths"):

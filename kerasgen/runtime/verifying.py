@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,30 @@ def check_sha256(path: Path, sha256: str, *, weight_cache: Path | None = None) -
     if before.get("sha256") == sha256 and _CACHE in before:
         seen[_CACHE] = before[_CACHE]
     staging.replace(note, json.dumps(seen, allow_nan=False))
+
+
+def begin_to_check_files(path: Path, description: Mapping[str, Any]) -> Callable[[], None]:
+    """Begin to compare the files of an artefact that is a directory with their SHA-256, in a thread.
+
+    Args:
+        path: the directory, whose files have the sizes that were written.
+        description: its JSON. An artefact of an earlier version names no SHA-256, and nothing is compared.
+
+    Returns:
+        What waits for the result, and raises `ModelFormatError` for a file that is not the one that was exported.
+    """
+
+    def check() -> None:
+        for name, sha256 in description.get("sha256_of_files", {}).items():
+            try:
+                _compare(path / name, sha256)
+            except OSError as cause:
+                raise ModelFormatError(f"{path / name} can't be read: {cause}. Copy or export it again.") from cause
+
+    with contextlib.ExitStack() as stack:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="kerasgen-digests")
+        stack.callback(pool.shutdown, wait=False)
+        return pool.submit(check).result
 
 
 def is_known(weight_cache: Path) -> bool:

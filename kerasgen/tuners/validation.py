@@ -87,8 +87,9 @@ def check(model: LanguageModel, settings: GradientTuner, train: EncodedDocuments
             )
         if has_held_out and not len(train):
             raise TuneArgumentError(
-                "There is nothing to train on: all documents were held out, for texts that are nearly the same lie on "
-                "one side. Give more texts that differ, or pass held_out=0.0 to the pipeline."
+                "There is nothing to train on: all documents were held out. Either there is only one, or all are "
+                "nearly the same, and such texts lie on one side. Give more texts that differ, or pass held_out=0.0 to "
+                "the pipeline."
             )
         raise TuneArgumentError("There is nothing to train on: no training document holds a token.")
 

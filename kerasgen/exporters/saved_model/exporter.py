@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -98,7 +99,7 @@ class SavedModelExporter(Exporter):
             return masked_graphs.export_saved_model(model, path, overwrite=overwrite)
         from kerasgen.exporters.parity import comparison
         from kerasgen.exporters.parity.ids import Reader, prove_ids
-        from kerasgen.exporters.staging import check_target, staged, write_report
+        from kerasgen.exporters.staging import check_target, sha256_of_files, staged, write_report
         from kerasgen.exporters.validation import held_beside, held_in_graph, require_held, require_plain
         from kerasgen.models import chat, licences
         from kerasgen.models.described import config_of, weights_of
@@ -140,6 +141,7 @@ class SavedModelExporter(Exporter):
         with (
             staged(path, overwrite=overwrite, exporter="saved_model") as stage,
             Reader(_IMPORTS) as reader,
+            ThreadPoolExecutor(1) as thread,
             garbage.put_off(),
         ):
             progress.plan(_WRITE, comparison.GENERATE, comparison.COMPARE)
@@ -152,6 +154,7 @@ class SavedModelExporter(Exporter):
                 metadata.tokenizer_path(stage).write_text(metadata.tokenizer_text(carried), encoding="utf-8")
             licences.write(model.metadata, stage, card=False)
             write_report(stage, about, exporter="saved_model")
+            digests = thread.submit(sha256_of_files, stage)
             about["parity"] = prove_ids(
                 model,
                 stage,
@@ -163,6 +166,7 @@ class SavedModelExporter(Exporter):
                 texts=() if carried is None else comparison.TEXTS,
                 logits="whole" if "logits" in about["signatures"] else None,
             )
+            about["sha256_of_files"] = digests.result()
             report = write_report(stage, about, exporter="saved_model")
         return Artefact(path=path, exporter="saved_model", report=report)
 

@@ -14,7 +14,7 @@ import numpy as np
 from kerasgen import fork_safety, garbage, quiet
 from kerasgen.errors import GenerateArgumentError, MissingDependencyError, ModelFormatError
 from kerasgen.generation.config import GenerationConfig
-from kerasgen.runtime import masked, metadata
+from kerasgen.runtime import masked, metadata, verifying
 from kerasgen.runtime.base import Runtime, check_text, new_tokens_of
 from kerasgen.samplers import REGISTRY, inputs
 from kerasgen.samplers.base import TokenSampler
@@ -38,6 +38,7 @@ class SavedModelRuntime(Runtime):
     """
 
     def __init__(self, path: Path, description: dict[str, Any]) -> None:
+        check_files = verifying.begin_to_check_files(path, description)
         try:
             quiet.load("tensorflow")
             import tensorflow as tf
@@ -59,6 +60,7 @@ class SavedModelRuntime(Runtime):
         self._samplers: list[str] = description["samplers"]
         self._fixed = {"num_beams": description["num_beams"], "length_penalty": description["length_penalty"]}
         self._tf = tf
+        check_files()
         try:
             with quiet.quietly(), garbage.put_off():
                 self._module = tf.saved_model.load(str(path))

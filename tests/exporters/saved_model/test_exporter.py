@@ -385,6 +385,39 @@ def test_a_directory_with_a_cut_or_lost_file_is_told(artefact, tmp_path, name):
         kg.load_artefact(copy)
 
 
+@pytest.mark.parametrize(
+    "name", ["variables/variables.data-00000-of-00001", "variables/variables.index", "saved_model.pb"]
+)
+def test_a_directory_with_one_changed_bit_is_told(artefact, tmp_path, name):
+    """TensorFlow itself takes a weight that was changed for another weight."""
+    copy = shutil.copytree(artefact.path, tmp_path / "poet")
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(kg.errors.ModelFormatError, match="SHA-256"):
+        kg.load_artefact(copy)
+
+
+def test_other_weights_of_the_same_size_are_told(artefact, tmp_path):
+    copy = shutil.copytree(artefact.path, tmp_path / "poet")
+    weights = copy / "variables" / "variables.data-00000-of-00001"
+    weights.write_bytes(bytes(len(weights.read_bytes())))
+    with pytest.raises(kg.errors.ModelFormatError, match="Copy the files of one export together"):
+        kg.load_artefact(copy)
+
+
+def test_a_directory_of_a_version_that_noted_no_digests_is_read(artefact, tmp_path):
+    copy = shutil.copytree(artefact.path, tmp_path / "poet")
+    report = copy / "kerasgen.json"
+    said = json.loads(report.read_text(encoding="utf-8"))
+    assert set(said.pop("sha256_of_files")) == set(said["files"])
+    report.write_text(json.dumps(said | {"digest": metadata.digest_of(said)}), encoding="utf-8")
+    settings = {"max_new_tokens": 8, "sampler": "greedy"}
+    assert kg.load_artefact(copy).generate_ids([[5, 6]], **settings) == artefact.runtime.generate_ids(
+        [[5, 6]], **settings
+    )
+
+
 def test_another_tokenizer_beside_it_is_found(artefact, tmp_path):
     copy = shutil.copytree(artefact.path, tmp_path / "poet")
     (copy / "tokenizer.json").write_text(tiny_opt(num_layers=1).tokenizer.to_tokenizer_json(), encoding="utf-8")
