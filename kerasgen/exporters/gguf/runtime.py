@@ -226,15 +226,22 @@ def open_artefact(path: Path, description: dict[str, Any], *, threads: int = 1, 
         )
     tokenizer = vocabulary.tokenizer()
     fork_safety.begin(fork_safety.LLAMA_CPP)
+    longest = min(longest, _LONGEST)
+    start = functools.partial(_started, path, texts=1, threads=threads)
+    if strict:
+        return GgufRuntime(start(longest=longest, chunk=min(_READ_AT_ONCE, longest), strict=True), tokenizer, longest)
+    short = min(longest, _SHORT)
+
+    def longer() -> LlamaCpp:
+        verifying.check_sha256(path, description["sha256"])  # another file may lie there by then
+        return start(longest=longest)
+
+    server = start(longest=short, flash_attention=True)
+    return GgufRuntime(server, tokenizer, longest, longer if longest > short else None)
+
+
+def _started(path: Path, **settings: Any) -> LlamaCpp:
     try:
-        longest = min(longest, _LONGEST)
-        file, short = str(path), min(longest, _SHORT)
-        if strict:
-            chunk = min(_READ_AT_ONCE, longest)
-            server = LlamaCpp(file, chunk=chunk, longest=longest, texts=1, threads=threads, strict=True)
-            return GgufRuntime(server, tokenizer, longest)
-        server = LlamaCpp(file, longest=short, texts=1, threads=threads, flash_attention=True)
+        return LlamaCpp(str(path), **settings)
     except RuntimeError as cause:
         raise ModelFormatError(f"llama.cpp can't load {path}: {cause}") from cause
-    longer = functools.partial(LlamaCpp, file, longest=longest, texts=1, threads=threads)
-    return GgufRuntime(server, tokenizer, longest, longer if longest > short else None)

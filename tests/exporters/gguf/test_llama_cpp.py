@@ -244,6 +244,22 @@ def test_longer_texts_are_written_by_a_server_of_their_own(exported, host, monke
         assert np.all(rows.max(axis=-1) - rows[np.arange(len(ids)), ids] < 0.01)
 
 
+def test_a_file_that_another_took_the_place_of_is_told_by_the_first_longer_text(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(of_runtime, "_SHORT", 16)
+    for file in exported[1].path.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    path = tmp_path / exported[1].path.name
+    runtime = kg.load_artefact(path)
+    (before,) = runtime.generate_ids([[5]], max_new_tokens=4, sampler="greedy")
+    other = bytearray(path.read_bytes())
+    other[-5] ^= 1
+    path.unlink()  # the first server keeps the file that it has open
+    path.write_bytes(other)
+    with pytest.raises(ModelFormatError, match="SHA-256"):
+        runtime.generate_ids([[5]], max_new_tokens=40, sampler="greedy")
+    assert runtime.generate_ids([[5]], max_new_tokens=4, sampler="greedy") == [before]
+
+
 def test_logits_are_not_shown(runtime):
     with pytest.raises(GenerateArgumentError, match="logits"):
         runtime.logits(np.array([5]))
