@@ -158,7 +158,7 @@ def bars_of(rows: Sequence[Figures]) -> list[Figures]:
         ("gguf", "llama.cpp q8_0"): 0.98,
         ("gguf_long", "llama.cpp q8_0"): 0.98,
     }
-    shares = {("float32", "tflite float32"): 0.85, ("int8", "tflite int8"): 0.6}
+    shares = {("float32", "tflite float32"): 0.85, ("int8", "tflite int8"): 0.75}
     bars = []
     for (part, name, threads), row in by.items():
         ours = by.get((part, ARTEFACTS.get(part, ""), threads))
