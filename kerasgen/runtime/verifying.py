@@ -66,10 +66,10 @@ def begin_to_check_files(path: Path, description: Mapping[str, Any]) -> Callable
             except OSError as cause:
                 raise ModelFormatError(f"{path / name} can't be read: {cause}. Copy or export it again.") from cause
 
-    with contextlib.ExitStack() as stack:
-        pool = ThreadPoolExecutor(1, thread_name_prefix="kerasgen-digests")
-        stack.callback(pool.shutdown, wait=False)
-        return pool.submit(check).result
+    pool = ThreadPoolExecutor(1, thread_name_prefix="kerasgen-digests")
+    checked = pool.submit(check)
+    pool.shutdown(wait=False)
+    return checked.result
 
 
 def is_known(weight_cache: Path) -> bool:

@@ -68,6 +68,12 @@ def test_a_graph_fills_masks_as_the_model_does(folder: Path, tmp_path: Path, nam
         runtime.fill("a b")
     with pytest.raises(kg.errors.GenerateArgumentError, match="longer than the model's"):
         runtime.fill(mask * (pipe.model.max_sequence_length + 1))
+    weights = next(artefact.path.rglob("variables.data*"), artefact.path)
+    changed = bytearray(weights.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    weights.write_bytes(changed)
+    with pytest.raises(kg.errors.ModelFormatError, match="SHA-256"):
+        kg.load_artefact(artefact.path)
 
 
 @pytest.mark.nightly
